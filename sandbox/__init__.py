@@ -1,0 +1,1 @@
+"""The society: rules, engine, models and store. Knows nothing of HTTP, terminals or training."""

@@ -1,0 +1,377 @@
+"""The society file that people write (TOML), and how it becomes a complete ``Society``.
+
+It fills in what the file leaves out (names, places, labels, bundled questions and memories) and turns
+every mistake into a message that names the place in the file. It loads no model.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sandbox.embeddings import embedder
+from sandbox.errors import SocietyError
+from sandbox.models.spec import parse
+from sandbox.prompts import languages
+from sandbox.rubric import Rubric
+from sandbox.seeds import shuffled
+from sandbox.society import (
+    Agent,
+    Label,
+    Lengths,
+    Limits,
+    ModelSpec,
+    Observer,
+    Preset,
+    Question,
+    Rules,
+    SeatName,
+    Society,
+)
+from sandbox.sources import BUNDLED, read_memories, read_questions
+from sandbox.topology import Complete, Edges, Grid, Ring, Topology
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+MAX_FILE_BYTES = 5_000_000
+
+
+class AgentsPart(BaseModel):
+    """``[agents]``: what holds for all agents. ``names`` are given out in the order of the places."""
+
+    model_config = _STRICT
+    model: ModelSpec = "local/smollm2"
+    rating_model: ModelSpec | None = None
+    preset: Preset = "mixed_half_half"
+    persona: str = ""
+    names: tuple[SeatName, ...] = ()
+
+
+class SeatPart(BaseModel):
+    """``[[seats]]``: what is different about one agent."""
+
+    model_config = _STRICT
+    name: SeatName
+    model: ModelSpec | None = None
+    rating_model: ModelSpec | None = None
+    label: Label | None = None
+    persona: str | None = None
+    active: bool | None = None
+
+
+class QuestionsPart(BaseModel):
+    """``[questions]``: a ``source`` (see ``sandbox.sources``) or a ``list``, and how many of them."""
+
+    model_config = _STRICT
+    source: str | None = None
+    list: tuple[str, ...] = ()
+    limit: int | None = Field(default=None, ge=1)
+
+
+class MemoriesPart(BaseModel):
+    """``[memories]``: where prior memories come from; an empty source for none."""
+
+    model_config = _STRICT
+    source: str = BUNDLED
+
+
+class GridPart(BaseModel):
+    model_config = _STRICT
+    kind: Literal["grid"] = "grid"
+    rows: int = Field(default=3, ge=1)
+    columns: int = Field(default=3, ge=1)
+
+
+class CountPart(BaseModel):
+    model_config = _STRICT
+    kind: Literal["ring", "complete"]
+    size: int = Field(ge=1)
+
+
+class EdgesPart(BaseModel):
+    """Edges between names; every name that occurs is a seat."""
+
+    model_config = _STRICT
+    kind: Literal["edges"]
+    edges: tuple[tuple[SeatName, SeatName], ...] = Field(min_length=1)
+
+
+TopologyPart = Annotated[GridPart | CountPart | EdgesPart, Field(discriminator="kind")]
+
+
+class Blueprint(BaseModel):
+    """A society file as written."""
+
+    model_config = _STRICT
+    name: str = "society"
+    seed: int = 0
+    rounds: int = 1
+    embedding: str = "hashed"
+    topology: TopologyPart = GridPart()
+    agents: AgentsPart = AgentsPart()
+    seats: tuple[SeatPart, ...] = ()
+    observers: tuple[Observer, ...] = (Observer(name="observer", model="local/smollm2"),)
+    questions: QuestionsPart = QuestionsPart()
+    memories: MemoriesPart = MemoriesPart()
+    rubric: Rubric = Rubric()
+    rules: Rules = Rules()
+    lengths: Lengths = Lengths()
+    limits: Limits = Limits()
+
+
+class Overrides(BaseModel):
+    """What the command line changes about a society file. ``seats`` is ``3x3`` or a number."""
+
+    model_config = _STRICT
+    rounds: int | None = None
+    seed: int | None = None
+    model: str | None = None
+    seats: str | None = None
+    questions: str | None = None
+    per_seat: int | None = None
+    budget: float | None = None
+
+
+def read_society(path: str | Path, overrides: Overrides | None = None) -> Society:
+    """The society that a TOML file describes: a path, or the name of a bundled example.
+
+    Raises ``SocietyError`` for anything that can't be run.
+    """
+    file = _find(path)
+    return society_from_text(file.read_text(encoding="utf-8"), str(path), file.parent, overrides)
+
+
+def society_from_text(
+    text: str, name: str, folder: Path | None = None, overrides: Overrides | None = None
+) -> Society:
+    """The society in a TOML text; ``name`` is used in messages, ``folder`` for relative paths."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SocietyError(f"{name} is not TOML: {error}.") from error
+    except RecursionError as error:
+        raise SocietyError(f"{name} is nested too deeply.") from error
+    overrides = overrides or Overrides()
+    try:
+        return _build(Blueprint.model_validate(_changed(data, overrides)), folder, overrides)
+    except ValidationError as error:
+        raise SocietyError(f"{name} can't be used.\n{explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error as lines of "where: what", without the parts that only programmers read."""
+    lines = []
+    for fault in error.errors()[:10]:
+        where = ".".join(str(part) for part in fault["loc"]) or "the society"
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        lines.append(f"  {where}: {message}")
+    return "\n".join(lines)
+
+
+def examples() -> dict[str, str]:
+    """The bundled society files: name → text."""
+    folder = resources.files("sandbox.bundled").joinpath("societies")
+    return {
+        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".toml")
+    }
+
+
+def _find(path: str | Path) -> Path:
+    given = Path(path).expanduser()
+    if given.is_file():
+        if given.stat().st_size > MAX_FILE_BYTES:
+            raise SocietyError(
+                f"'{path}' is too large for a society file. Put questions into a file of their own."
+            )
+        return given
+    bundled = examples()
+    if str(path) in bundled:
+        return Path(str(resources.files("sandbox.bundled").joinpath("societies", f"{path}.toml")))
+    raise SocietyError(
+        f"There is no file '{path}'. Write one with: sandbox init — or use an example: {', '.join(bundled)}."
+    )
+
+
+def _changed(data: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
+    changed = dict(data)
+    for key in ("rounds", "seed"):
+        if (value := getattr(overrides, key)) is not None:
+            changed[key] = value
+    for part, key, value in (
+        ("rules", "per_seat", overrides.per_seat),
+        ("limits", "budget", overrides.budget),
+    ):
+        if value is not None:
+            changed[part] = {**_table(changed, part), key: value}
+    if overrides.questions is not None:
+        changed["questions"] = {"source": overrides.questions}
+    if overrides.seats is not None:
+        changed["topology"] = _seats(overrides.seats, _table(changed, "topology"))
+        changed["seats"] = []
+        changed["agents"] = {k: v for k, v in _table(changed, "agents").items() if k != "names"}
+    if overrides.model is not None:
+        agents = {k: v for k, v in _table(changed, "agents").items() if k != "rating_model"}
+        changed["agents"] = {**agents, "model": overrides.model}
+        seats = changed.get("seats", [])
+        if isinstance(seats, list):
+            dropped = ("model", "rating_model")
+            changed["seats"] = [
+                {k: v for k, v in seat.items() if k not in dropped} if isinstance(seat, dict) else seat
+                for seat in seats
+            ]
+        observers = changed.get("observers", [{"name": "observer"}])
+        if isinstance(observers, list):
+            changed["observers"] = [
+                {**o, "model": overrides.model} if isinstance(o, dict) else o for o in observers
+            ]
+    return changed
+
+
+def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key, {})
+    return value if isinstance(value, dict) else {}
+
+
+def _seats(text: str, topology: Mapping[str, Any]) -> dict[str, Any]:
+    rows, cross, columns = text.lower().partition("x")
+    if cross and rows.isdigit() and columns.isdigit():
+        return {"kind": "grid", "rows": int(rows), "columns": int(columns)}
+    if text.isdigit():
+        kind = topology.get("kind", "ring")
+        return {"kind": kind if kind in ("ring", "complete") else "ring", "size": int(text)}
+    raise SocietyError(f"--seats takes ROWSxCOLUMNS (as 3x3) or a number, not '{text}'.")
+
+
+def _build(blueprint: Blueprint, folder: Path | None, overrides: Overrides) -> Society:
+    topology, edge_names = _topology(blueprint.topology)
+    agents = _agents(blueprint, topology, edge_names)
+    source = blueprint.memories.source
+    society = Society(
+        name=blueprint.name,
+        seed=blueprint.seed,
+        rounds=blueprint.rounds,
+        topology=topology,
+        rubric=blueprint.rubric,
+        rules=blueprint.rules,
+        lengths=blueprint.lengths,
+        limits=blueprint.limits,
+        embedding=blueprint.embedding,
+        agents=agents,
+        observers=blueprint.observers,
+        questions=_questions(blueprint.questions, None if overrides.questions else folder),
+        memories=read_memories(source, folder) if source and blueprint.rules.prior_memories else (),
+    )
+    _check(society)
+    return society
+
+
+def _topology(part: GridPart | CountPart | EdgesPart) -> tuple[Topology, tuple[str, ...]]:
+    if isinstance(part, GridPart):
+        return Grid(rows=part.rows, columns=part.columns), ()
+    if isinstance(part, CountPart):
+        return (Ring if part.kind == "ring" else Complete)(size=part.size), ()
+    names = tuple(dict.fromkeys(name for edge in part.edges for name in edge))
+    index = {name: place for place, name in enumerate(names)}
+    edges = tuple((index[one], index[other]) for one, other in part.edges)
+    return Edges(size=len(names), edges=edges), names
+
+
+def _agents(blueprint: Blueprint, topology: Topology, edge_names: Sequence[str]) -> tuple[Agent, ...]:
+    common = blueprint.agents
+    names = list(edge_names or common.names)[: topology.size]
+    names += [name for name in _default_names(topology) if name not in names][: topology.size - len(names)]
+    unknown = [seat.name for seat in blueprint.seats if seat.name not in names]
+    if unknown:
+        raise SocietyError(
+            f"[[seats]] names {', '.join(unknown)}, but the seats are: {', '.join(names[:20])}."
+        )
+    labels = _labels(common.preset, topology.size, blueprint.seed)
+    own = {seat.name: seat.model_dump(exclude_none=True) for seat in blueprint.seats}
+    return tuple(
+        Agent(
+            **{
+                "name": name,
+                "place": place,
+                "model": common.model,
+                "rating_model": common.rating_model,
+                "persona": common.persona,
+                "label": labels[place],
+                **own.get(name, {}),
+            }
+        )
+        for place, name in enumerate(names)
+    )
+
+
+def _default_names(topology: Topology) -> list[str]:
+    if isinstance(topology, Grid):
+        return [
+            f"{_letters(row)}{column + 1}"
+            for row in range(topology.rows)
+            for column in range(topology.columns)
+        ]
+    return [f"S{place + 1}" for place in range(topology.size)]
+
+
+def _letters(number: int) -> str:
+    text = ""
+    number += 1
+    while number:
+        number, digit = divmod(number - 1, 26)
+        text = chr(ord("A") + digit) + text
+    return text
+
+
+def _labels(preset: Preset, size: int, seed: int) -> Sequence[str]:
+    half = (size + 1) // 2
+    match preset:
+        case "all_good":
+            return ["good"] * size
+        case "all_bad":
+            return ["bad"] * size
+        case "half_half":
+            return ["good"] * half + ["bad"] * (size - half)
+        case "mixed_half_half":
+            return shuffled(["good"] * half + ["bad"] * (size - half), seed, "labels")
+
+
+def _questions(part: QuestionsPart, folder: Path | None) -> tuple[Question, ...]:
+    if part.list and part.source:
+        raise SocietyError("[questions] has both a source and a list. Keep one of them.")
+    if part.list:
+        questions = tuple(Question(text=text.strip()) for text in dict.fromkeys(part.list))
+    else:
+        questions = read_questions(part.source or BUNDLED, folder)
+    return questions[: part.limit]
+
+
+def _check(society: Society) -> None:
+    """What only the whole shows: unreadable specs, too few questions, labels without memories."""
+    for spec in {a.model for a in society.agents} | {o.model for o in society.observers}:
+        parse(spec)
+    for spec in {a.rating_model for a in society.agents if a.rating_model}:
+        parse(spec)
+    embedder(society.embedding)
+    if society.rubric.language not in languages():
+        raise SocietyError(
+            f"There are no prompts in language '{society.rubric.language}'. Use: {', '.join(languages())}."
+        )
+    if society.rules.per_seat > len(society.questions) and society.rounds:
+        raise SocietyError(
+            f"rules.per_seat is {society.rules.per_seat}, but there are {len(society.questions)} questions."
+        )
+    if society.memories:
+        known = {memory.label for memory in society.memories}
+        missing = sorted({agent.label for agent in society.agents} - known)
+        if missing:
+            raise SocietyError(
+                f"No prior memory is labelled {', '.join(missing)}; there are: {', '.join(sorted(known))}."
+            )

@@ -1,0 +1,1 @@
+"""Questions, prior memories and society files that come with the program."""

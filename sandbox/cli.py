@@ -1,0 +1,89 @@
+"""The ``sandbox`` command: finds commands by name and loads only the one that is called.
+
+Other packages add theirs through the entry point group ``sandbox.commands``; nothing here imports them
+before they are asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import click
+
+GROUP = "sandbox.commands"
+COMMANDS = {
+    "init": ("sandbox.commands.setup:init", "Write a commented society.toml."),
+    "run": ("sandbox.commands.run:run", "Run a society from a file or an example."),
+    "resume": ("sandbox.commands.run:resume", "Go on with a stored session."),
+    "ask": ("sandbox.commands.talk:ask", "Put one question to a seat, or to the whole society."),
+    "chat": ("sandbox.commands.talk:chat", "Talk with one seat, several or all."),
+    "rate": ("sandbox.commands.talk:rate", "Rate a message, or have a seat rate it."),
+    "sessions": ("sandbox.commands.sessions:sessions", "List, show, export, replay, fork, delete sessions."),
+    "doctor": ("sandbox.commands.setup:doctor", "Say what works here, and what to install for the rest."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and short help, and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Our own commands in order, then those of other packages."""
+        return [*COMMANDS, *sorted(set(_added()) - set(COMMANDS))]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command itself, imported."""
+        if name in COMMANDS:
+            module, _, attribute = COMMANDS[name][0].partition(":")
+            command: click.Command = getattr(import_module(module), attribute)
+            return command
+        added = _added().get(name)
+        return added.load() if added else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in ``--help``, from short helps that need no import."""
+        rows = [(name, help) for name, (_, help) in COMMANDS.items()]
+        for name in sorted(set(_added()) - set(COMMANDS)):
+            command = self.get_command(ctx, name)
+            rows.append((name, command.get_short_help_str() if command else ""))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="social-sandbox", prog_name="sandbox")
+def cli() -> None:
+    """Societies of language-model agents that answer, rate and revise one another.
+
+    Begin with:  sandbox run scripted   (no model needed)   or   sandbox doctor
+    """
+
+
+def _added() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; errors made on purpose end with their message and exit code."""
+    from sandbox.errors import SandboxError
+
+    try:
+        return cli.main(args=arguments, prog_name="sandbox", standalone_mode=True)
+    except SandboxError as error:
+        click.echo(f"Error: {_safe(str(error))}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+
+
+def _safe(text: str) -> str:
+    from sandbox.text import printable
+
+    return printable(text)
+
+
+if __name__ == "__main__":
+    main()

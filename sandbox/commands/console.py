@@ -1,0 +1,84 @@
+"""What the commands share: options, output that is safe for a terminal, and JSON lines for programs.
+
+Everything that models or people wrote passes ``safe`` before it reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from sandbox.running import Store
+from sandbox.settings import Settings, load_settings
+from sandbox.text import one_line, printable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def safe(text: str, style: str = "") -> Text:
+    """Text from anywhere, without control sequences and with markup off."""
+    return Text(printable(text), style=style)
+
+
+def short(text: str, width: int, style: str = "") -> Text:
+    """``safe`` on one line of at most ``width`` characters."""
+    return Text(one_line(text, width), style=style)
+
+
+def number(value: float | None) -> str:
+    """A rating with one decimal, or a dash for none."""
+    return "–" if value is None else f"{value:.1f}"
+
+
+def change(before: float | None, after: float | None) -> str:
+    """Two ratings as "before → after"."""
+    return f"{number(before)} → {number(after)}"
+
+
+def terminal(*, to_stderr: bool = False) -> Console:
+    """The console. Rich honours NO_COLOR and leaves out styles where the output is no terminal."""
+    return Console(stderr=to_stderr, highlight=False, soft_wrap=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on a line of standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def with_store(command: F) -> F:
+    """Adds ``--db``; the command gets ``settings``."""
+
+    @click.option(
+        "--db",
+        metavar="FILE|URL",
+        help="The database: a SQLite file or postgresql://… (default: SANDBOX_DB, else the data folder).",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, db: str | None, **options: Any) -> Any:
+        return command(*args, settings=load_settings(db=db), **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def with_json(command: F) -> F:
+    """Adds ``--json``; the command gets ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON lines, for programs.")(command)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Store]:
+    """The store, closed at the end."""
+    store = Store.open(settings.database)
+    try:
+        yield store
+    finally:
+        store.close()

@@ -1,0 +1,186 @@
+"""``sandbox run`` and ``sandbox resume``: a society at work, watched in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import click
+from rich.console import Console
+
+from sandbox import events as ev
+from sandbox.blueprint import Overrides, read_society
+from sandbox.commands.console import opened, print_json, terminal, with_json, with_store
+from sandbox.commands.report import LiveProgress, interactions_table, totals
+from sandbox.errors import BudgetExhausted
+from sandbox.records import InteractionRecord, assemble
+from sandbox.running import Store, at_work
+from sandbox.settings import Settings, redactor
+from sandbox.store import sessions
+from sandbox.store.log import Handle
+
+STOPPED = 130
+_SHOWN = 20
+
+
+@click.command()
+@click.argument("file", default="society.toml", metavar="[FILE|EXAMPLE]")
+@click.option("--rounds", type=click.IntRange(min=0), help="Rounds in all.")
+@click.option(
+    "--questions", metavar="FILE|hf:NAME", help="Questions: a .txt, .jsonl or .csv file, or hf:NAME."
+)
+@click.option("--per-seat", type=click.IntRange(min=0), help="Questions a seat a round; 0 for all of them.")
+@click.option("--seats", metavar="RxC|N", help="Another size: 4x4 for a grid, or a number.")
+@click.option("--model", metavar="SPEC", help="One model for all agents and observers.")
+@click.option("--seed", type=int, help="Another seed.")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="Pause when this much is spent.")
+@with_json
+@with_store
+def run(
+    file: str,
+    rounds: int | None,
+    questions: str | None,
+    per_seat: int | None,
+    seats: str | None,
+    model: str | None,
+    seed: int | None,
+    budget: float | None,
+    as_json: bool,
+    settings: Settings,
+) -> None:
+    """Run the society of FILE (default: society.toml), or a bundled example, and store the session.
+
+    Ctrl-C stops it cleanly; what is done is kept, and `sandbox resume` goes on from there.
+    """
+    overrides = Overrides(
+        rounds=rounds,
+        seed=seed,
+        model=model,
+        seats=seats,
+        questions=questions,
+        per_seat=per_seat,
+        budget=budget,
+    )
+    society = read_society(file, overrides)
+    with opened(settings) as store:
+        handle = sessions.create(store.database, store.log, society)
+        _work(store, handle, settings, rounds=society.rounds, budget=budget, as_json=as_json)
+
+
+@click.command()
+@click.argument("session", default="last")
+@click.option(
+    "--rounds", type=click.IntRange(min=0), help="Rounds in all; more than before prolongs the session."
+)
+@click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="Another cap on what is spent.")
+@with_json
+@with_store
+def resume(session: str, rounds: int | None, budget: float | None, as_json: bool, settings: Settings) -> None:
+    """Go on with SESSION (its name, the beginning of it, or "last") from where it stopped."""
+    with opened(settings) as store:
+        row = sessions.find(store.database, session)
+        handle = sessions.lease(store.database, row.key)
+        _work(store, handle, settings, rounds=rounds, budget=budget, as_json=as_json, shown=row.rounds)
+
+
+def _work(
+    store: Store,
+    handle: Handle,
+    settings: Settings,
+    *,
+    rounds: int | None,
+    budget: float | None,
+    as_json: bool,
+    shown: int | None = None,
+) -> None:
+    """Run to the end or until stopped, then say what came out. Exits with 130 after Ctrl-C."""
+    console = terminal(to_stderr=as_json)
+    started = time.monotonic()
+    seen: list[ev.Event] = []
+    live = LiveProgress(console, rounds or shown or 0)
+
+    def listener(recorded: ev.Recorded) -> None:
+        seen.append(recorded.event)
+        if as_json:
+            print_json(recorded.as_json())
+        else:
+            live.take(recorded)
+
+    if not as_json:
+        console.print(
+            f"Session [bold]{handle.key}[/bold], stored in {store.database.location}", soft_wrap=True
+        )
+    stopped = False
+    try:
+        with nullcontext() if as_json else live:
+            asyncio.run(_run(store, handle, settings, rounds, budget, listener, live.loading))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        stopped = True
+    except BudgetExhausted as error:
+        console.print(f"Paused: {error}", markup=False, soft_wrap=True)
+        console.print(f"Go on with: sandbox resume {handle.key} --budget USD", markup=False)
+        sys.exit(BudgetExhausted.exit_code)
+    if not as_json:
+        _conclude(console, store, handle, seen, started)
+    if stopped:
+        console.print(
+            f"Stopped; what was done is kept. Go on with: sandbox resume {handle.key}", markup=False
+        )
+        sys.exit(STOPPED)
+
+
+async def _run(
+    store: Store,
+    handle: Handle,
+    settings: Settings,
+    rounds: int | None,
+    budget: float | None,
+    listener: Callable[[ev.Recorded], None],
+    on_load: Callable[[str], None],
+) -> None:
+    task = asyncio.current_task()
+    if task and sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with at_work(
+        store, handle, settings, redactor(), budget=budget, listener=listener, on_load=on_load
+    ) as engine:
+        await engine.run(rounds)
+
+
+def _conclude(console: Console, store: Store, handle: Handle, seen: list[ev.Event], started: float) -> None:
+    touched = {event.interaction for event in seen if isinstance(event, ev.InteractionFinished)}
+    records = [r for r in assemble(_all_events(store, handle)) if r.interaction in touched]
+    if records:
+        console.print()
+        console.print(interactions_table(records[-_SHOWN:], console.width))
+        if len(records) > _SHOWN:
+            console.print(f"The last {_SHOWN} of {len(records)} are shown.", style="dim")
+    console.print(totals(records, started), markup=False, soft_wrap=True)
+    _note_on_model(console, records)
+    console.print(f"Stored as {handle.key} in {store.database.location}", markup=False, soft_wrap=True)
+    seat = records[-1].seat if records else "A1"
+    console.print("Try next:", style="bold")
+    for command in (
+        f"sandbox sessions show {handle.key}",
+        f'sandbox ask "Is it ever right to lie?" --in {handle.key} --seat {seat}',
+        f"sandbox sessions export {handle.key} --what ratings --format csv",
+    ):
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def _note_on_model(console: Console, records: list[InteractionRecord]) -> None:
+    raters = {rating.usage.model for record in records for rating in record.ratings if rating.usage}
+    if "local/smollm2" in raters:
+        console.print(
+            "Note: SmolLM2-135M rates answers at chance level. It shows how the society works; for ratings "
+            "that mean something, give peers and observers a larger model.",
+            style="dim",
+        )
+
+
+def _all_events(store: Store, handle: Handle) -> list[ev.Event]:
+    return [recorded.event for recorded in store.log.read(handle.key)]

@@ -1,0 +1,400 @@
+"""Drives the pure generators against the seats' models, and records what happens.
+
+Every outcome is committed before it is used: after a crash, only calls whose outcomes were not yet
+committed are made again. It knows neither terminals nor HTTP; whoever watches gives it a listener.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+
+from sandbox import events as ev
+from sandbox.conversation import PERSON, Judgement, Message, converse, judge, vote
+from sandbox.deliberation import Course, Plan, deliberate
+from sandbox.embeddings import Embedder
+from sandbox.errors import BudgetExhausted, ModelError, SandboxError, SessionError
+from sandbox.exchange import Answered, Failure, Outcome, Request, Usage
+from sandbox.models.base import Model
+from sandbox.progress import OpenRound, Progress
+from sandbox.recollection import Recollection
+from sandbox.redaction import Redactor
+from sandbox.schedule import Schedule
+from sandbox.society import Agent, Observer
+from sandbox.store.log import Handle, Log
+from sandbox.text import storable
+
+Listener = Callable[[ev.Recorded], None]
+Streamer = Callable[[int, str, str], None]
+"""Called with interaction, step and a piece of text as it is generated. Pieces are not recorded."""
+
+
+class Engine:
+    """One session at work. Made with ``Engine.start``; usable by one task at a time."""
+
+    def __init__(
+        self,
+        log: Log,
+        handle: Handle,
+        progress: Progress,
+        models: Callable[[str], Model],
+        embedder: Embedder,
+        redact: Redactor,
+        listener: Listener | None = None,
+        streamer: Streamer | None = None,
+    ) -> None:
+        self._log = log
+        self._handle = handle
+        self._progress = progress
+        self._models = models
+        self._embedder = embedder
+        self._redact = redact
+        self._listeners = [listener] if listener else []
+        self._streamer = streamer
+        society = progress.society
+        self._agents = {agent.name: agent for agent in society.agents}
+        self._observers = {observer.name: observer for observer in society.observers}
+        self._answers_as = {seat.name: seat.model for seat in society.seats()}
+        self._rates_as = self._answers_as | {a.name: a.rating_model for a in society.agents if a.rating_model}
+        self._schedule = Schedule(society, progress.seed)
+        self._recollection = Recollection(society, embedder)
+        self._remembered = 0
+        self._seeded = False
+
+    @property
+    def progress(self) -> Progress:
+        """Where the session stands, as committed."""
+        return self._progress
+
+    def watch(self, listener: Listener) -> None:
+        """Have ``listener`` told of every event from now on, beside the one given at the start."""
+        self._listeners.append(listener)
+
+    async def run(self, rounds: int | None = None) -> None:
+        """Run until ``rounds`` rounds are done in all (the session's own number, if None).
+
+        When cancelled, or when the budget is exhausted or a fault stops it, what is done is committed and the
+        session is paused, and the cause raised again.
+        """
+        progress = self._progress
+        target = max(progress.rounds if rounds is None else rounds, progress.rounds_done)
+        if progress.status in ("paused", "finished") or target != progress.rounds:
+            if progress.status == "finished" and target == progress.rounds_done:
+                raise SessionError(
+                    f"Session {self._handle.key} is finished. Give it more rounds with --rounds, or fork it."
+                )
+            await self._record([ev.RunResumed(rounds=target)])
+        try:
+            await self._finish_loose_ends()
+            while progress.rounds_done < target:
+                await self._round(progress.rounds_done + 1)
+            await self._record([ev.RunFinished()])
+        except asyncio.CancelledError:
+            await self._pause("stopped", "")
+            raise
+        except BaseExceptionGroup as group:
+            cause = _first_cause(group)
+            await self._pause("budget" if isinstance(cause, BudgetExhausted) else "error", str(cause))
+            raise cause from group
+
+    async def ask(self, question: str, seat: str, *, society: bool) -> int:
+        """Put one question to a seat: its answer only, or a whole deliberation. Returns the interaction."""
+        agent = self._agent(seat)
+        await self._prepare()
+        number = self._progress.next_interaction
+        peers = self._schedule.peers(number, agent) if society else ()
+        observers = tuple(self._observers.values()) if society else ()
+        plan = await self._plan(number, None, storable(question), agent, peers, observers, revise=society)
+        await self._drive(deliberate(plan), number)
+        await self._remember()
+        return number
+
+    async def say(self, text: str, recipients: Sequence[str], author: str = PERSON) -> int:
+        """Send a message to some seats, who answer. Returns the interaction."""
+        agents = tuple(self._agent(name) for name in dict.fromkeys(recipients))
+        await self._prepare()
+        progress = self._progress
+        text = storable(text)
+        message = Message(
+            interaction=progress.next_interaction,
+            author=author,
+            text=text,
+            recipients=agents,
+            recalled=await self._recollection.recall(text, [agent.name for agent in agents]),
+            history=progress.chats,
+            rubric=progress.society.rubric,
+            lengths=progress.society.lengths,
+            seed=progress.seed,
+        )
+        await self._drive(converse(message), message.interaction)
+        return message.interaction
+
+    async def judge(self, target: ev.MessagePosted, question: str, rater: str, dimension: str) -> int:
+        """Have a seat rate a message. Returns the interaction."""
+        seat: Agent | Observer = self._observers.get(rater) or self._agent(rater)
+        self._criterion(dimension)
+        progress = self._progress
+        judgement = Judgement(
+            interaction=progress.next_interaction,
+            rater=seat,
+            target=target.message,
+            author=target.seat,
+            text=target.text,
+            question=question,
+            dimension=dimension,
+            rubric=progress.society.rubric,
+            lengths=progress.society.lengths,
+            seed=progress.seed,
+        )
+        await self._drive(judge(judgement), judgement.interaction)
+        return judgement.interaction
+
+    async def vote(
+        self, target: str, dimension: str, value: float, reason: str = "", rater: str = PERSON
+    ) -> int:
+        """Record a person's rating of a message. Returns the interaction."""
+        self._criterion(dimension)
+        rubric = self._progress.society.rubric
+        if not rubric.scale.holds(value):
+            raise SessionError(
+                f"A rating must lie from {rubric.scale.low} to {rubric.scale.high}, not {value:g}."
+            )
+        number = self._progress.next_interaction
+        course = vote(
+            number,
+            rater=rater,
+            target=target,
+            dimension=dimension,
+            value=value,
+            reason=storable(reason),
+            rubric=rubric,
+        )
+        await self._drive(course, number)
+        return number
+
+    def _agent(self, name: str) -> Agent:
+        if name not in self._agents:
+            raise SessionError(f"There is no seat '{name}'. The seats are: {', '.join(self._agents)}.")
+        return self._agents[name]
+
+    def _criterion(self, name: str) -> None:
+        names = [criterion.name for criterion in self._progress.society.rubric.criteria]
+        if name not in names:
+            raise SessionError(f"There is no dimension '{name}'. The rubric has: {', '.join(names)}.")
+
+    async def _prepare(self) -> None:
+        if not self._seeded:
+            await self._recollection.seed()
+            self._seeded = True
+        await self._remember()
+
+    async def _remember(self) -> None:
+        if fresh := self._progress.revised[self._remembered :]:
+            await self._recollection.remember(fresh)
+            self._remembered += len(fresh)
+
+    async def _round(self, number: int) -> None:
+        await self._prepare()
+        assignments = self._schedule.assignments(number)
+        questions = self._progress.society.questions
+        await self._embedder.embed([questions[a.question].text for a in assignments])
+        round = self._progress.open_round
+        if round is None:
+            first = self._progress.next_interaction
+            await self._record([ev.RoundStarted(round=number, first=first, count=len(assignments))])
+            round = OpenRound(number, first, len(assignments))
+        slots = asyncio.Semaphore(self._progress.society.limits.in_flight)
+        async with asyncio.TaskGroup() as group:
+            for interaction, assigned in enumerate(assignments, round.first):
+                if interaction not in round.finished:
+                    question = questions[assigned.question].text
+                    group.create_task(self._interaction(slots, interaction, number, assigned.agent, question))
+        await self._record([ev.RoundFinished(round=number)])
+
+    async def _interaction(
+        self, slots: asyncio.Semaphore, number: int, round: int, agent: Agent, question: str
+    ) -> None:
+        async with slots:
+            peers = self._schedule.peers(number, agent)
+            observers = tuple(self._observers.values())
+            plan = await self._plan(number, round, question, agent, peers, observers, revise=True)
+            await self._drive(deliberate(plan), number)
+
+    async def _finish_loose_ends(self) -> None:
+        """End the questions and messages outside rounds that a crash left half done."""
+        loose = [opened.started for opened in self._progress.open.values() if opened.started.round is None]
+        if loose:
+            await self._prepare()
+        for started in loose:
+            if course := await self._course_of(started):
+                await self._drive(course, started.interaction)
+        await self._remember()
+
+    async def _course_of(self, started: ev.InteractionStarted) -> Course | None:
+        progress = self._progress
+        if started.kind in ("deliberation", "answer"):
+            peers = tuple(self._agents[name] for name in started.peers)
+            observers = tuple(self._observers[name] for name in started.observers)
+            agent = self._agents[started.seat]
+            whole = started.kind == "deliberation"
+            plan = await self._plan(
+                started.interaction, None, started.question, agent, peers, observers, revise=whole
+            )
+            return deliberate(plan)
+        if started.kind == "chat":
+            recipients = tuple(self._agents[name] for name in started.peers)
+            message = Message(
+                interaction=started.interaction,
+                author=started.seat,
+                text=started.question,
+                recipients=recipients,
+                recalled=await self._recollection.recall(started.question, started.peers),
+                history=progress.chats,
+                rubric=progress.society.rubric,
+                lengths=progress.society.lengths,
+                seed=progress.seed,
+            )
+            return converse(message)
+        return None  # a rating that was not given: nothing depends on it, and it can be asked for again
+
+    async def _plan(
+        self,
+        number: int,
+        round: int | None,
+        question: str,
+        agent: Agent,
+        peers: tuple[Agent, ...],
+        observers: tuple[Observer, ...],
+        *,
+        revise: bool,
+    ) -> Plan:
+        society = self._progress.society
+        return Plan(
+            interaction=number,
+            question=question,
+            centre=agent,
+            peers=peers,
+            observers=observers,
+            recalled=await self._recollection.recall(question, [agent.name, *(peer.name for peer in peers)]),
+            rubric=society.rubric,
+            lengths=society.lengths,
+            method=society.rules.ratings,
+            seed=self._progress.seed,
+            round=round,
+            revise=revise,
+        )
+
+    async def _drive(self, course: Course, interaction: int) -> None:
+        """Run one generator to its end, beginning with the outcomes that are on record."""
+        turn = next(course)
+        outstanding = list(turn.requests)
+        events: list[ev.Event] = list(turn.events)
+        if opened := self._progress.open.get(interaction):
+            events = []  # what led to a recorded outcome was recorded with it
+            known = opened.answered()
+            for answered in known:
+                outstanding += course.send(answered).requests
+            steps = {answered.step for answered in known}
+            outstanding = [request for request in outstanding if request.step not in steps]
+        desk = _Desk()
+        try:
+            while True:
+                if events:
+                    await self._record(events)
+                events = []
+                if len(outstanding) == 1 and desk.is_idle:
+                    answers = [await self._answer(interaction, outstanding[0])]
+                else:
+                    for request in outstanding:
+                        desk.start(self._answer(interaction, request))
+                    if desk.is_idle:
+                        return
+                    answers = await desk.next_answers()
+                outstanding = []
+                for answered in answers:
+                    turn = course.send(answered)
+                    events += turn.events
+                    outstanding += turn.requests
+        finally:
+            desk.cancel()
+
+    async def _answer(self, interaction: int, request: Request) -> Answered:
+        return Answered(request.step, await self._outcome(interaction, request))
+
+    async def _outcome(self, interaction: int, request: Request) -> Outcome:
+        rating = request.purpose in ("rate", "observe")
+        spec = (self._rates_as if rating else self._answers_as)[request.seat]
+        on_delta = None
+        if (streamer := self._streamer) and not rating:
+            step = request.step
+
+            def on_delta(piece: str) -> None:
+                streamer(interaction, step, piece)
+
+        try:
+            return await self._models(spec).generate(request, on_delta)
+        except BudgetExhausted:
+            raise
+        except ModelError as error:
+            usage = Usage(model=spec, attempts=error.attempts, finish="error")
+            return Failure(error.kind, self._redact(str(error)), usage)  # type: ignore[arg-type]
+
+    async def _record(self, events: Sequence[ev.Event]) -> None:
+        for recorded in await self._log.append(self._handle, events):
+            self._progress.apply(recorded.event)
+            for listener in self._listeners:
+                listener(recorded)
+
+    async def _pause(self, reason: ev.PauseReason, detail: str) -> None:
+        """Say in the log that the run stopped; a log that can't be written any more has said so already."""
+        with suppress(SandboxError):
+            await self._record([ev.RunPaused(reason=reason, detail=self._redact(detail))])
+
+
+class _Desk:
+    """The requests of one interaction that are being answered, and the answers not yet taken.
+
+    What ``asyncio.wait`` does, at a third of its cost for the many short waits of a society.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Answered]] = set()
+        self._done: list[asyncio.Task[Answered]] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being answered or waits to be taken."""
+        return not self._tasks and not self._done
+
+    def start(self, answer: Coroutine[object, object, Answered]) -> None:
+        """Begin to answer."""
+        task = asyncio.create_task(answer)
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
+
+    async def next_answers(self) -> list[Answered]:
+        """The answers since the last call, at least one. Raises what an answer raised."""
+        if not self._done:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        done, self._done = self._done, []
+        return [task.result() for task in done]
+
+    def cancel(self) -> None:
+        """Stop what is still being answered."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _finish(self, task: asyncio.Task[Answered]) -> None:
+        self._tasks.discard(task)
+        self._done.append(task)
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first, below all groups."""
+    first = group.exceptions[0]
+    return _first_cause(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,220 @@
+"""Everything that can happen in a session: one discriminated union, frozen.
+
+Pure. An event states a fact, in the past tense; its ``seq``, ``epoch`` and time are the log's
+(``Recorded``). Interactions are numbered per session; a message's id is ``"<interaction>.<step>"``.
+Fields that hold their default are left out of the stored form.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from sandbox.exchange import FailureKind, Usage
+from sandbox.ratings import Method, UnparsedReason
+from sandbox.rubric import Rubric, Scale
+from sandbox.society import Society
+
+InteractionKind = Literal["deliberation", "answer", "chat", "rating"]
+InteractionOutcome = Literal["revised", "unrevised", "answered", "failed"]
+MessageRole = Literal["draft", "revision", "answer", "message"]
+PauseReason = Literal["stopped", "budget", "error"]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SessionCreated(_Event):
+    """A session began with this society."""
+
+    type: Literal["session_created"] = "session_created"
+    society: Society
+
+
+class SessionForked(_Event):
+    """This session's events up to here are those of ``parent`` up to its seq ``at``."""
+
+    type: Literal["session_forked"] = "session_forked"
+    parent: str
+    at: int
+    seed: int | None = None
+
+
+class RunPaused(_Event):
+    """The run stopped before its end, on purpose; what was done stands."""
+
+    type: Literal["run_paused"] = "run_paused"
+    reason: PauseReason
+    detail: str = ""
+
+
+class RunResumed(_Event):
+    """A paused run goes on, or a finished one was given more rounds (``rounds`` in all)."""
+
+    type: Literal["run_resumed"] = "run_resumed"
+    rounds: int
+
+
+class RunFinished(_Event):
+    """All rounds are done."""
+
+    type: Literal["run_finished"] = "run_finished"
+
+
+class RubricChanged(_Event):
+    """From this event on the society's norms are these."""
+
+    type: Literal["rubric_changed"] = "rubric_changed"
+    rubric: Rubric
+
+
+class RoundStarted(_Event):
+    """Round ``round`` (from 1) began: its interactions are numbered from ``first`` on, ``count`` of them."""
+
+    type: Literal["round_started"] = "round_started"
+    round: int
+    first: int
+    count: int
+
+
+class RoundFinished(_Event):
+    """All interactions of a round are over; what was revised in it is remembered from here on."""
+
+    type: Literal["round_finished"] = "round_finished"
+    round: int
+
+
+class InteractionStarted(_Event):
+    """A seat was asked a question, or a message was sent. ``round`` is None outside rounds."""
+
+    type: Literal["interaction_started"] = "interaction_started"
+    interaction: int
+    kind: InteractionKind = "deliberation"
+    round: int | None = None
+    seat: str
+    question: str = ""
+    peers: tuple[str, ...] = ()
+    observers: tuple[str, ...] = ()
+
+
+class MessagePosted(_Event):
+    """A seat or a person wrote something. ``recalled`` is the remembered question that informed it."""
+
+    type: Literal["message_posted"] = "message_posted"
+    interaction: int
+    step: str
+    seat: str
+    role: MessageRole
+    text: str
+    to: tuple[str, ...] = ()
+    recalled: str | None = None
+    usage: Usage | None = None
+
+    @property
+    def message(self) -> str:
+        """The message's id within its session."""
+        return f"{self.interaction}.{self.step}"
+
+
+class RatingGiven(_Event):
+    """One rater's judgement of one message in one dimension: a value, or why none could be read."""
+
+    type: Literal["rating_given"] = "rating_given"
+    interaction: int
+    step: str
+    rater: str
+    target: str
+    dimension: str
+    value: float | None = None
+    unparsed: UnparsedReason | None = None
+    scale: Scale = Scale()
+    raw: str = ""
+    reason: str = ""
+    method: Method = "text"
+    distribution: tuple[tuple[int, float], ...] | None = None
+    rubric: int = 1
+    recalled: str | None = None
+    usage: Usage | None = None
+
+
+class TurnFailed(_Event):
+    """A request got no usable reply; nothing takes its place."""
+
+    type: Literal["turn_failed"] = "turn_failed"
+    interaction: int
+    step: str
+    seat: str
+    error: FailureKind
+    detail: str = ""
+    usage: Usage | None = None
+
+
+class InteractionFinished(_Event):
+    """An interaction is over."""
+
+    type: Literal["interaction_finished"] = "interaction_finished"
+    interaction: int
+    outcome: InteractionOutcome
+
+
+Event = Annotated[
+    SessionCreated
+    | SessionForked
+    | RunPaused
+    | RunResumed
+    | RunFinished
+    | RubricChanged
+    | RoundStarted
+    | RoundFinished
+    | InteractionStarted
+    | MessagePosted
+    | RatingGiven
+    | TurnFailed
+    | InteractionFinished,
+    Field(discriminator="type"),
+]
+Step = MessagePosted | RatingGiven | TurnFailed
+"""The events that answer a request: each carries its ``step`` and what the call took."""
+
+
+class Recorded(NamedTuple):
+    """An event as the log holds it: ``seq`` counts from 1 without gaps within a session's ``epoch``."""
+
+    session: str
+    epoch: str
+    seq: int
+    time: datetime
+    event: Event
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole as values that JSON knows, every field of the event written out."""
+        return {
+            "session": self.session,
+            "epoch": self.epoch,
+            "seq": self.seq,
+            "time": self.time.isoformat(),
+            "event": self.event.model_dump(mode="json"),
+        }
+
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def dump(event: Event) -> str:
+    """The stored form of an event: JSON without the fields that hold their default.
+
+    What describes the society is written out whole: defaults may change, a stored session must not.
+    """
+    if isinstance(event, SessionCreated | RubricChanged):
+        return event.model_dump_json()
+    body = event.__pydantic_serializer__.to_json(event, exclude_defaults=True).decode()
+    head = f'{{"type":"{event.type}"'
+    return f"{head}}}" if body == "{}" else f"{head},{body[1:]}"
+
+
+def load(payload: str) -> Event:
+    """The event that ``dump`` wrote. Raises ``pydantic.ValidationError`` for anything else."""
+    return EVENT.validate_json(payload)

@@ -1,0 +1,1 @@
+"""The models that seats speak through: one protocol, four families, chosen by a spec string."""

@@ -1,0 +1,114 @@
+"""Spec string → model, with the wrappers its family needs. One model, worker or connection a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sandbox.models.base import Model
+from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Retrying
+from sandbox.models.scripted import ScriptedModel
+from sandbox.models.spec import Spec, parse
+from sandbox.redaction import Redactor
+from sandbox.settings import Settings
+from sandbox.society import Limits
+
+if TYPE_CHECKING:
+    from sandbox.models.direct import HttpSessions
+    from sandbox.models.local import LocalWorker
+
+
+class Catalog:
+    """The models of one process. Usable inside one event loop; ``close`` frees weights and connections.
+
+    ``on_load`` is called, in any thread, with the name of a local model that is about to be loaded.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        limits: Limits,
+        redact: Redactor,
+        *,
+        ledger: Ledger | None = None,
+        on_load: Callable[[str], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._redact = redact
+        self._ledger = ledger or Ledger(limits.budget)
+        self._on_load = on_load
+        self._models: dict[str, Model] = {}
+        self._workers: dict[str, LocalWorker] = {}
+        self._gates: dict[str, Gate] = {}
+        self._http: HttpSessions | None = None
+
+    def model(self, spec: str) -> Model:
+        """The model that ``spec`` names; the same object for the same spec. Raises ``SocietyError``."""
+        if spec not in self._models:
+            self._models[spec] = self._make(parse(spec))
+        return self._models[spec]
+
+    async def close(self) -> None:
+        """Free everything."""
+        for worker in self._workers.values():
+            worker.close()
+        if self._http is not None:
+            await self._http.close()
+
+    def _make(self, spec: Spec) -> Model:
+        match spec.family:
+            case "scripted":
+                return ScriptedModel(spec.name, dict(spec.options))
+            case "local":
+                return self._local(spec)
+            case "openai":
+                return self._direct(spec)
+            case "litellm":
+                return self._litellm(spec)
+
+    def _local(self, spec: Spec) -> Model:
+        from sandbox.models.local import LocalModel, LocalWorker
+
+        if spec.name not in self._workers:
+            self._workers[spec.name] = LocalWorker(
+                spec.name,
+                self._settings.cache_dir,
+                self._settings.adapters_dir,
+                max_batch=self._settings.max_batch,
+                device=self._settings.device,
+                dtype=self._settings.dtype,
+                on_load=self._on_load,
+            )
+        return LocalModel(self._workers[spec.name], spec.adapter)
+
+    def _direct(self, spec: Spec) -> Model:
+        from sandbox.models.direct import DirectModel, HttpSessions
+
+        self._http = self._http or HttpSessions(self._limits.timeout_s)
+        key = self._settings.openai_key
+        model = DirectModel(
+            spec.base,
+            spec.name,
+            self._http,
+            self._redact,
+            key=key.get_secret_value() if key else None,
+            options=dict(spec.options),
+        )
+        return self._bounded(model, spec.base)
+
+    def _litellm(self, spec: Spec) -> Model:
+        from sandbox.models.remote import LiteLLMModel
+
+        model = LiteLLMModel(spec.name, self._redact)
+        return Budgeted(self._bounded(model, spec.name.partition("/")[0]), self._ledger, model.estimate)
+
+    def _bounded(self, model: Model, provider: str) -> Model:
+        """Retries outside, so that waiting for another try holds no slot."""
+        if provider not in self._gates:
+            self._gates[provider] = Gate(self._limits.per_provider, self._limits.requests_per_minute)
+        return Retrying(
+            Limited(model, self._gates[provider]),
+            attempts=self._limits.attempts,
+            timeout_s=self._limits.timeout_s,
+        )

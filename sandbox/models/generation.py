@@ -1,0 +1,227 @@
+"""One batch of generation: many rows, each with its own length, sampling, seed, stops and rating scale.
+
+Built on transformers' ``generate`` with one logits processor and one stopping criterion, so that every
+architecture it knows works. A row that is asked for a rating gets it by likelihood: its first token is
+the scale's most probable value, read from the same forward pass that would generate it, and the reason
+is written after it. It knows no queue, thread or event loop.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+TOP_K = 64
+"""Sampling chooses among this many most probable tokens at most."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One prompt and what becomes of it.
+
+    ``scale_tokens`` maps the values of a scale to their tokens; ``forced`` are tokens that follow the
+    value; ``on_tokens`` is called in the generating thread after each token; ``is_cancelled`` is asked there.
+    """
+
+    prompt: list[int]
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stops: tuple[str, ...] = ()
+    scale_tokens: dict[int, int] | None = None
+    forced: list[int] = field(default_factory=list)
+    adapter: str = ""
+    is_cancelled: Callable[[], bool] = lambda: False
+    on_text: Callable[[str], None] | None = None
+    on_done: Callable[[], None] | None = None
+
+    tokens: list[int] = field(default_factory=list)
+    probabilities: dict[int, float] | None = None
+    finish: str = ""
+    said: str = ""
+    said_so_far: str = ""
+
+    @property
+    def budget(self) -> int:
+        """The most tokens this row can take, forced ones included."""
+        if self.scale_tokens is not None and not self.forced:
+            return 1
+        return self.max_tokens + (1 + len(self.forced) if self.scale_tokens is not None else 0)
+
+    @property
+    def preamble(self) -> int:
+        """How many of its tokens are not free text: the rating and what is forced after it."""
+        return 1 + len(self.forced) if self.scale_tokens is not None else 0
+
+
+def generate(model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
+    """Generate for all ``rows`` at once, filling them in. Left-padded; one forward pass a token."""
+    device = model.device
+    longest = max(len(row.prompt) for row in rows)
+    pad = tokenizer.pad_token_id
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, longest - len(row.prompt) :] = torch.tensor(row.prompt, dtype=torch.long)
+        mask[index, longest - len(row.prompt) :] = 1
+    adapters: dict[str, Any] = {}
+    if any(row.adapter for row in rows):
+        adapters["adapter_names"] = [row.adapter or "__base__" for row in rows]
+    ends = _end_tokens(model, tokenizer)
+    with torch.inference_mode():
+        model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            max_new_tokens=max(row.budget for row in rows),
+            pad_token_id=pad,
+            eos_token_id=None,
+            logits_processor=LogitsProcessorList([_Steering(rows, longest)]),
+            stopping_criteria=StoppingCriteriaList([_Stopping(rows, tokenizer, ends)]),
+            **adapters,
+        )
+
+
+def scale_tokens(
+    tokenizer: Any, label: str, values: Sequence[int]
+) -> tuple[list[int], dict[int, int]] | None:
+    """The tokens of ``"label: "`` and the one token of each value after it; None if a value takes several."""
+    encoded = {value: tokenizer.encode(f"{label}: {value}", add_special_tokens=False) for value in values}
+    length = len(next(iter(encoded.values())))
+    prefix = next(iter(encoded.values()))[:-1]
+    if any(len(ids) != length or ids[:-1] != prefix for ids in encoded.values()):
+        return None
+    return prefix, {value: ids[-1] for value, ids in encoded.items()}
+
+
+class _Steering(LogitsProcessor):
+    """Chooses every row's next token and leaves it as the only possible one."""
+
+    def __init__(self, rows: Sequence[Row], prompt_length: int) -> None:
+        self._rows = rows
+        self._start = prompt_length
+        self._random = [random.Random(row.seed) for row in rows]
+        self._temperature = torch.tensor([[row.temperature or 1.0] for row in rows])
+        self._top_p = torch.tensor([[row.top_p] for row in rows])
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        step = input_ids.shape[1] - self._start
+        chosen: dict[int, int] = {}
+        sampled: list[int] = []
+        for index, row in enumerate(self._rows):
+            if row.finish:
+                continue
+            if step == 0 and row.scale_tokens is not None:
+                chosen[index] = self._judge(row, scores[index])
+            elif row.scale_tokens is not None and step <= len(row.forced):
+                chosen[index] = row.forced[step - 1]
+            elif row.temperature > 0:
+                sampled.append(index)
+        if sampled:
+            chosen.update(zip(sampled, self._sample(scores, sampled), strict=True))
+        for index, token in chosen.items():
+            scores[index] = float("-inf")
+            scores[index, token] = 0.0
+        return scores
+
+    def _judge(self, row: Row, scores: torch.Tensor) -> int:
+        assert row.scale_tokens is not None
+        values = list(row.scale_tokens)
+        logits = scores[[row.scale_tokens[value] for value in values]].float()
+        shares = torch.softmax(logits, dim=0).tolist()
+        row.probabilities = dict(zip(values, shares, strict=True))
+        return row.scale_tokens[max(values, key=lambda value: (row.probabilities or {})[value])]
+
+    def _sample(self, scores: torch.Tensor, indices: list[int]) -> list[int]:
+        """Top-k, then top-p, then the inverse of the cumulative distribution at each row's own random number.
+
+        So a row's text depends on its seed, not on the rows beside it (but for the last bits of arithmetic).
+        """
+        size = min(TOP_K, scores.shape[1])
+        logits, tokens = (scores[indices].float().cpu() / self._temperature[indices]).topk(size, dim=1)
+        shares = torch.softmax(logits, dim=1)
+        before = shares.cumsum(dim=1) - shares
+        shares = torch.where(before < self._top_p[indices], shares, torch.zeros(()))
+        cumulative = shares.cumsum(dim=1)
+        numbers = torch.tensor([[self._random[index].random()] for index in indices])
+        places = torch.searchsorted(cumulative, numbers * cumulative[:, -1:], right=True)
+        return tokens.gather(1, places.clamp(max=size - 1)).squeeze(1).tolist()
+
+
+class _Stopping(StoppingCriteria):
+    """Ends each row by itself: at an end token, its length, a stop text or its cancellation."""
+
+    def __init__(self, rows: Sequence[Row], tokenizer: Any, ends: frozenset[int]) -> None:
+        self._rows = rows
+        self._tokenizer = tokenizer
+        self._ends = ends
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        newest = input_ids[:, -1].tolist()
+        for row, token in zip(self._rows, newest, strict=True):
+            if not row.finish:
+                self._take(row, token)
+        done = [bool(row.finish) for row in self._rows]
+        return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
+
+    def _take(self, row: Row, token: int) -> None:
+        if row.is_cancelled():
+            row.finish = "cancelled"
+        elif token in self._ends and len(row.tokens) >= row.preamble:
+            row.finish = "stop"
+        else:
+            row.tokens.append(token)
+            self._look(row)
+            if not row.finish and len(row.tokens) >= row.budget:
+                row.finish = "stop" if row.budget == 1 and row.scale_tokens else "length"
+        if row.finish:
+            row.said = self._text(row) if not row.stops else _until(self._text(row), row.stops)[0]
+            self._tell(row, row.said)
+            if row.on_done:
+                row.on_done()
+
+    def _look(self, row: Row) -> None:
+        """Look for stop texts and stream what can't become one."""
+        if not row.stops and row.on_text is None:
+            return
+        text, stopped = _until(self._text(row), row.stops)
+        if stopped:
+            row.finish = "stop"
+        elif not text.endswith("\ufffd"):  # half a character: wait for the rest
+            self._tell(row, text[: len(text) - _held(text, row.stops)])
+
+    def _tell(self, row: Row, text: str) -> None:
+        if row.on_text and len(text) > len(row.said_so_far):
+            row.on_text(text[len(row.said_so_far) :])
+            row.said_so_far = text
+
+    def _text(self, row: Row) -> str:
+        return str(self._tokenizer.decode(row.tokens[row.preamble :], skip_special_tokens=True))
+
+
+def _until(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """``text`` up to the first stop, and whether there was one."""
+    found = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return (text[: min(found)], True) if found else (text, False)
+
+
+def _held(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of ``text`` may be the beginning of a stop."""
+    return max(
+        (n for stop in stops for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), default=0
+    )
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id
+    several = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (*several, tokenizer.eos_token_id) if token is not None)

@@ -1,0 +1,148 @@
+"""Wrappers around a model: retry, rate and concurrency, budget. Each adds one thing and knows no provider."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aiolimiter import AsyncLimiter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from sandbox.errors import BudgetExhausted, ModelError, ModelTimeout
+from sandbox.exchange import Reply, Request
+from sandbox.models.base import Model, OnDelta
+
+
+class Retrying:
+    """Tries again after passing failures, at most ``attempts`` calls within ``timeout_s`` seconds in all.
+
+    Waits with full jitter, or as long as the provider asks. Once text has been streamed, a failure is
+    final: the reader has seen the beginning.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        attempts: int,
+        timeout_s: float,
+        longest_wait_s: float = 30,
+        first_wait_s: float = 0.5,
+    ) -> None:
+        self._model = model
+        self._attempts = attempts
+        self._timeout = timeout_s
+        self._backoff = wait_random_exponential(multiplier=first_wait_s, max=longest_wait_s)
+        self._longest = longest_wait_s
+
+    async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+        """The first reply that comes. Raises the last ``ModelError``, its usage counting the attempts."""
+        streamed = False
+
+        def forward(piece: str) -> None:
+            nonlocal streamed
+            streamed = True
+            if on_delta:
+                on_delta(piece)
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._attempts),
+            retry=retry_if_exception(lambda e: isinstance(e, ModelError) and e.retryable and not streamed),
+            wait=self._wait,
+            reraise=True,
+        )
+        tried = 0
+        try:
+            async with asyncio.timeout(self._timeout):
+                async for attempt in retrying:
+                    with attempt:
+                        tried = attempt.retry_state.attempt_number
+                        reply = await self._model.generate(request, forward if on_delta else None)
+        except TimeoutError as error:
+            late = ModelTimeout(f"No reply within {self._timeout:g} s.")
+            late.attempts = tried
+            raise late from error
+        except ModelError as error:
+            error.attempts = tried
+            raise
+        if tried == 1:
+            return reply
+        return reply._replace(usage=reply.usage.model_copy(update={"attempts": tried}))
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, ModelError) else None
+        return self._backoff(state) if asked is None else min(asked, self._longest)
+
+
+class Limited:
+    """At most so many calls at once and so many a minute, shared by all models of one provider."""
+
+    def __init__(self, model: Model, gate: Gate) -> None:
+        self._model = model
+        self._gate = gate
+
+    async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+        """The reply, once it is the request's turn."""
+        async with self._gate.slots:
+            if self._gate.limiter:
+                await self._gate.limiter.acquire()
+            return await self._model.generate(request, on_delta)
+
+
+class Gate:
+    """What the models of one provider share: slots, and a limiter if there is a rate."""
+
+    def __init__(self, at_once: int, per_minute: float | None = None) -> None:
+        self.slots = asyncio.Semaphore(at_once)
+        self.limiter = AsyncLimiter(max(per_minute / 60, 1), max(60 / per_minute, 1)) if per_minute else None
+
+
+class Ledger:
+    """Money spent and promised, in US dollars. Calls reserve first, so that together they can't overdraw."""
+
+    def __init__(self, cap: float | None, spent: float = 0.0) -> None:
+        self.cap = cap
+        self.spent = spent
+        self._reserved = 0.0
+
+    def reserve(self, amount: float) -> float:
+        """Promise ``amount``. Raises ``BudgetExhausted`` if the cap doesn't cover it."""
+        if self.cap is not None and self.spent + self._reserved + amount > self.cap:
+            raise BudgetExhausted(
+                f"The next call may cost ${amount:.4f}, and of the budget of ${self.cap:.2f} "
+                f"${self.spent:.4f} is spent and ${self._reserved:.4f} promised. Raise it with --budget."
+            )
+        self._reserved += amount
+        return amount
+
+    def settle(self, reserved: float, cost: float) -> None:
+        """Replace a promise by what the call cost (0 if it failed before it cost anything)."""
+        self._reserved = max(self._reserved - reserved, 0.0)
+        self.spent += cost
+
+
+class Budgeted:
+    """Reserves what a call may cost at most before it is made."""
+
+    def __init__(self, model: Model, ledger: Ledger, estimate: Callable[[Request], float]) -> None:
+        self._model = model
+        self._ledger = ledger
+        self._estimate = estimate
+
+    async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+        """The reply. Raises ``BudgetExhausted`` without calling."""
+        reserved = self._ledger.reserve(self._estimate(request))
+        cost = 0.0
+        try:
+            reply = await self._model.generate(request, on_delta)
+            cost = reply.usage.cost
+            return reply
+        finally:
+            self._ledger.settle(reserved, cost)

@@ -1,0 +1,140 @@
+"""Where a session stands, folded from its events: the one way in which a run is resumed or forked.
+
+Pure. It holds what a run needs to go on: the society as it is now, the rounds done, the interactions
+that are open with the outcomes they already have, what every seat has come to remember, and the chats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sandbox import events as ev
+from sandbox.conversation import Exchange
+from sandbox.exchange import Answered
+from sandbox.outcomes import recorded_outcome
+from sandbox.society import Society
+
+Status = Literal["ready", "running", "paused", "finished"]
+
+
+@dataclass(slots=True)
+class OpenInteraction:
+    """An interaction that began and has not ended, with the steps on record so far, in their order."""
+
+    started: ev.InteractionStarted
+    steps: list[ev.Step] = field(default_factory=list)
+
+    def answered(self) -> list[Answered]:
+        """The outcomes behind the steps, as a resumed generator is sent them."""
+        return [Answered(step.step, recorded_outcome(step)) for step in self.steps]
+
+
+@dataclass(slots=True)
+class OpenRound:
+    """A round that began and has not ended: its number and the numbers of its interactions."""
+
+    round: int
+    first: int
+    count: int
+    finished: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Revision:
+    seat: str
+    question: str
+    text: str
+
+
+@dataclass(slots=True)
+class Progress:
+    """See the module. ``revised`` lists (seat, question, revision) in the order they are remembered."""
+
+    society: Society
+    seed: int
+    status: Status = "ready"
+    rounds: int = 0
+    rounds_done: int = 0
+    next_interaction: int = 1
+    open_round: OpenRound | None = None
+    open: dict[int, OpenInteraction] = field(default_factory=dict)
+    revised: list[tuple[str, str, str]] = field(default_factory=list)
+    chats: dict[str, list[Exchange]] = field(default_factory=dict)
+    cost: float = 0.0
+    _pending: dict[int, _Revision] = field(default_factory=dict)
+
+    def apply(self, event: ev.Event) -> None:
+        """Take one more event into account; events come in the order of the log."""
+        match event:
+            case ev.SessionForked(seed=seed):
+                self.seed = self.seed if seed is None else seed
+                self.status = "paused"
+            case ev.RubricChanged(rubric=rubric):
+                self.society = self.society.model_copy(update={"rubric": rubric})
+            case ev.RunPaused():
+                self.status = "paused"
+            case ev.RunResumed(rounds=rounds):
+                self.rounds, self.status = rounds, "running"
+            case ev.RunFinished():
+                self.status = "finished"
+            case ev.RoundStarted():
+                self.status = "running"
+                self.open_round = OpenRound(event.round, event.first, event.count)
+                self.next_interaction = max(self.next_interaction, event.first + event.count)
+            case ev.RoundFinished():
+                self._end_round(event.round)
+            case ev.InteractionStarted():
+                self.open[event.interaction] = OpenInteraction(event)
+                self.next_interaction = max(self.next_interaction, event.interaction + 1)
+            case ev.MessagePosted() | ev.RatingGiven() | ev.TurnFailed():
+                self._answer(event)
+            case ev.InteractionFinished():
+                self._end_interaction(event)
+            case ev.SessionCreated():
+                pass
+
+    def _answer(self, event: ev.Step) -> None:
+        self.cost += event.usage.cost if event.usage else 0.0
+        interaction = self.open[event.interaction]
+        if isinstance(event, ev.MessagePosted):
+            started = interaction.started
+            if event.role == "revision":
+                self._pending[event.interaction] = _Revision(event.seat, started.question, event.text)
+            if event.step == "message":
+                return  # what was said is the plan's, not an outcome
+            if event.role == "message":
+                exchange = Exchange(started.seat, started.question, event.text)
+                self.chats.setdefault(event.seat, []).append(exchange)
+        interaction.steps.append(event)
+
+    def _end_interaction(self, event: ev.InteractionFinished) -> None:
+        interaction = self.open.pop(event.interaction)
+        if interaction.started.round is None:
+            self._remember(event.interaction)
+        elif self.open_round:
+            self.open_round.finished.add(event.interaction)
+
+    def _end_round(self, number: int) -> None:
+        for interaction in sorted(self._pending.keys() - self.open.keys()):
+            self._remember(interaction)
+        self.rounds_done = number
+        self.open_round = None
+
+    def _remember(self, interaction: int) -> None:
+        if revision := self._pending.pop(interaction, None):
+            self.revised.append((revision.seat, revision.question, revision.text))
+
+
+def fold(events: Iterable[ev.Event]) -> Progress:
+    """The progress after ``events``, the first of which created the session. Raises ``ValueError``."""
+    stream = iter(events)
+    created = next(stream, None)
+    if not isinstance(created, ev.SessionCreated):
+        raise ValueError("a session's first event must be session_created")
+    society = created.society
+    progress = Progress(society=society, seed=society.seed, rounds=society.rounds)
+    for event in stream:
+        progress.apply(event)
+    return progress

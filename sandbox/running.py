@@ -1,0 +1,92 @@
+"""Opens a session for work: store, lease, models and engine together, and closes them in order.
+
+The one place where a running session is put together; the command line and the server both use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from sandbox.embeddings import embedder
+from sandbox.engine import Engine, Listener, Streamer
+from sandbox.errors import LeaseLost, StoreBusy, StoreError
+from sandbox.models.catalog import Catalog
+from sandbox.models.limits import Ledger
+from sandbox.progress import fold
+from sandbox.redaction import Redactor
+from sandbox.settings import Settings
+from sandbox.store import sessions
+from sandbox.store.database import Database
+from sandbox.store.log import Handle, Log
+
+
+@dataclass(slots=True)
+class Store:
+    """A migrated database and its log."""
+
+    database: Database
+    log: Log
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Open and migrate. Raises ``UserError`` and ``StoreError``."""
+        database = Database(url)
+        database.migrate()
+        return cls(database, Log(database))
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self.log.close()
+        self.database.close()
+
+
+@asynccontextmanager
+async def at_work(
+    store: Store,
+    handle: Handle,
+    settings: Settings,
+    redact: Redactor,
+    *,
+    budget: float | None = None,
+    listener: Listener | None = None,
+    streamer: Streamer | None = None,
+    on_load: Callable[[str], None] | None = None,
+) -> AsyncIterator[Engine]:
+    """An engine for a leased session. The lease is kept while in use and given back at the end."""
+    events = await asyncio.to_thread(lambda: [recorded.event for recorded in store.log.read(handle.key)])
+    progress = fold(events)
+    limits = progress.society.limits
+    ledger = Ledger(limits.budget if budget is None else budget, progress.cost)
+    catalog = Catalog(settings, limits, redact, ledger=ledger, on_load=on_load)
+    engine = Engine(
+        store.log,
+        handle,
+        progress,
+        catalog.model,
+        embedder(progress.society.embedding),
+        redact,
+        listener,
+        streamer,
+    )
+    keeper = asyncio.create_task(_keep(store.database, handle))
+    try:
+        yield engine
+    finally:
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
+        await catalog.close()
+        with suppress(StoreError):  # the lease runs out by itself
+            await asyncio.to_thread(sessions.release, store.database, handle)
+
+
+async def _keep(database: Database, handle: Handle) -> None:
+    """Renew the lease until cancelled. Once it is lost there is no more to do: every append will say so."""
+    with suppress(LeaseLost):
+        while True:
+            await asyncio.sleep(sessions.LEASE_SECONDS / 6)
+            with suppress(StoreBusy):
+                await asyncio.to_thread(sessions.renew, database, handle)

@@ -1,0 +1,167 @@
+"""Questions and prior memories from files and hubs: text, JSONL, CSV, or a Hugging Face dataset's name.
+
+It knows the shapes of files, not what a society does with their rows. Every error names file and line.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sandbox.errors import MissingExtra, SocietyError
+from sandbox.society import PriorMemory, Question
+from sandbox.text import storable
+
+BUNDLED = "bundled"
+HUB_PREFIX = "hf:"
+MAX_BYTES = 200_000_000
+_QUESTION_KEYS = ("question", "prompt", "query", "text", "instruction")
+_RESPONSE_KEYS = ("response", "answer", "completion", "output")
+
+
+def read_questions(source: str, folder: Path | None = None) -> tuple[Question, ...]:
+    """The questions of ``source``: ``bundled``, a .txt, .jsonl or .csv file, or ``hf:NAME[:SPLIT[:COLUMN]]``.
+
+    A relative path is looked up in ``folder``. Blank lines and repeated questions are left out.
+    Raises ``SocietyError``.
+    """
+    if source.startswith(HUB_PREFIX):
+        texts = _from_hub(source)
+    elif source == BUNDLED:
+        texts = _objects(_bundled("questions.jsonl"), "the bundled questions")
+    else:
+        path = _existing(source, folder)
+        texts = _plain_lines(path) if path.suffix.lower() in (".txt", ".text", ".md", "") else _rows(path)
+    questions: dict[str, Question] = {}
+    for where, row in texts:
+        text = storable(_field(row, _QUESTION_KEYS, where)).strip()
+        if text and text not in questions:
+            try:
+                questions[text] = Question(text=text, topic=str(row.get("topic") or ""))
+            except ValidationError as error:
+                raise SocietyError(f"{where}: {error.errors()[0]['msg']}.") from error
+    if not questions:
+        raise SocietyError(f"'{source}' holds no questions. Write one a line.")
+    return tuple(questions.values())
+
+
+def read_memories(source: str, folder: Path | None = None) -> tuple[PriorMemory, ...]:
+    """The labelled memories of ``source``: ``bundled``, or a JSONL or CSV file (question, response, label).
+
+    Raises ``SocietyError``.
+    """
+    if source == BUNDLED:
+        rows = _objects(_bundled("memories.jsonl"), "the bundled memories")
+    else:
+        rows = _rows(_existing(source, folder))
+    memories = []
+    for where, row in rows:
+        try:
+            memories.append(
+                PriorMemory(
+                    question=storable(_field(row, _QUESTION_KEYS, where)).strip(),
+                    response=storable(_field(row, _RESPONSE_KEYS, where)).strip(),
+                    label=_field(row, ("label",), where).strip(),
+                )
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise SocietyError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+    if not memories:
+        raise SocietyError(f"'{source}' holds no memories. Give each row a question, a response and a label.")
+    return tuple(memories)
+
+
+Rows = Iterator[tuple[str, Mapping[str, Any]]]
+
+
+def _rows(path: Path) -> Rows:
+    kind = path.suffix.lower()
+    if kind in (".jsonl", ".ndjson"):
+        return _objects(_text(path), str(path))
+    if kind == ".csv":
+        return _table(_text(path), str(path))
+    raise SocietyError(f"'{path}' is of no kind that can be read. Use .jsonl or .csv (questions also .txt).")
+
+
+def _plain_lines(path: Path) -> Rows:
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        yield f"{path}, line {number}", {"question": line}
+
+
+def _objects(text: str, name: str) -> Rows:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise SocietyError(f"{where} is not JSON. Write one object a line.") from error
+        if not isinstance(row, dict):
+            raise SocietyError(f"{where} is not an object. Write {{...}} on every line.")
+        yield where, row
+
+
+def _table(text: str, name: str) -> Rows:
+    reader = csv.DictReader(text.splitlines(keepends=True))
+    try:
+        for row in reader:
+            yield f"{name}, line {reader.line_num}", {str(k).strip().lower(): v for k, v in row.items()}
+    except csv.Error as error:
+        raise SocietyError(f"{name}, line {reader.line_num}: {error}.") from error
+
+
+def _from_hub(source: str) -> Rows:
+    parts = source.removeprefix(HUB_PREFIX).split(":")
+    name, split, column = parts[0], (parts[1:] or ["train"])[0] or "train", (parts[2:] or [""])[0]
+    try:
+        from datasets import load_dataset
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"The dataset '{name}'", "pip install 'social-sandbox[local]'") from error
+    try:
+        rows = load_dataset(name, split=split)
+    except Exception as error:  # the library raises many kinds for a missing network, name or split
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise SocietyError(
+            f"The dataset '{name}' (split '{split}') can't be loaded: {said[0]} "
+            "Check its name and the network, or use a file."
+        ) from error
+    for number, row in enumerate(rows):
+        yield f"{name}, row {number}", {"question": row.get(column)} if column else dict(row)
+
+
+def _field(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:
+    for name in names:
+        if isinstance(value := row.get(name), str):
+            return value
+    raise SocietyError(f"{where} has no text called {' or '.join(names)}.")
+
+
+def _existing(source: str, folder: Path | None) -> Path:
+    path = Path(source).expanduser()
+    path = path if path.is_absolute() or folder is None else folder / path
+    if not path.is_file():
+        raise SocietyError(f"There is no file '{path}'. Check the path, or use '{BUNDLED}'.")
+    return path
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > MAX_BYTES:
+        raise SocietyError(f"'{path}' is larger than {MAX_BYTES // 1_000_000} MB. Split it.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SocietyError(f"'{path}' is not UTF-8 text (byte {error.start}). Convert it first.") from error
+    except OSError as error:
+        raise SocietyError(f"'{path}' can't be read: {error.strerror}.") from error
+
+
+def _bundled(name: str) -> str:
+    return resources.files("sandbox.bundled").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,256 @@
+"""The event log: append in order and without gaps, read in order, hold the right to write.
+
+Every append is one transaction with the rows that follow from its events. One writer thread groups the
+appends that wait at the same time into a single transaction, so that many interactions share its price.
+It knows no engine and no models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sandbox.errors import LeaseLost, SandboxError, StoreError
+from sandbox.events import Event, Recorded, dump, load
+from sandbox.store.database import Database
+from sandbox.store.projection import COLUMNS, Rows, project
+from sandbox.store.tables import EventRow, InteractionRow, SessionRow, Table
+
+SESSIONS: sa.Table = SessionRow.__table__  # type: ignore[attr-defined]
+EVENTS: sa.Table = EventRow.__table__  # type: ignore[attr-defined]
+READ_BATCH = 2_000
+LINGER_S = 0.001
+"""How long the writer waits for more appends to share a transaction with the first."""
+
+
+class Handle(NamedTuple):
+    """The right to write to a session. ``owner`` is None where no lease is needed (a new session)."""
+
+    id: int
+    key: str
+    epoch: str
+    owner: str | None
+
+
+class _Append(NamedTuple):
+    handle: Handle
+    events: Sequence[Event]
+    future: asyncio.Future[list[Recorded]]
+    loop: asyncio.AbstractEventLoop
+
+
+_Result = list[Recorded] | SandboxError
+
+
+class Log:
+    """Appends and reads. ``close`` waits for what is being written."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._sql = _Statements(database.dialect)
+
+    async def append(self, handle: Handle, events: Sequence[Event]) -> list[Recorded]:
+        """Commit ``events`` together; returns them as recorded, after the commit.
+
+        Raises ``LeaseLost`` if another process has taken the session, ``StoreError`` for what the
+        database says; then none of ``events`` is in the log.
+        """
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_all, name="log-writer", daemon=True)
+            self._writer.start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Recorded]] = loop.create_future()
+        self._queue.put(_Append(handle, events, future, loop))
+        return await future
+
+    def append_now(self, handle: Handle, events: Sequence[Event]) -> list[Recorded]:
+        """``append`` for callers outside an event loop; blocks until the commit."""
+        with self._database.writing() as connection:
+            return self._append(connection, handle, events)
+
+    def append_within(self, connection: Connection, handle: Handle, events: Sequence[Event]) -> None:
+        """``append`` as part of the caller's own transaction."""
+        self._append(connection, handle, events)
+
+    def read(self, key: str, after: int = 0, until: int | None = None) -> Iterator[Recorded]:
+        """The events with ``after < seq <= until`` in order. Nothing for an unknown session."""
+        while True:
+            batch = self._read_batch(key, after, until)
+            yield from batch
+            if len(batch) < READ_BATCH:
+                return
+            after = batch[-1].seq
+
+    def close(self) -> None:
+        """Stop the writer after what it already has."""
+        if self._writer is not None:
+            self._queue.put(None)
+            self._writer.join()
+            self._writer = None
+
+    def _read_batch(self, key: str, after: int, until: int | None) -> list[Recorded]:
+        query = (
+            sa.select(EVENTS.c.seq, EVENTS.c.time, EVENTS.c.payload, SESSIONS.c.epoch)
+            .join(SESSIONS, SESSIONS.c.id == EVENTS.c.session_id)
+            .where(SESSIONS.c.key == key, EVENTS.c.seq > after)
+            .order_by(EVENTS.c.seq)
+            .limit(READ_BATCH)
+        )
+        if until is not None:
+            query = query.where(EVENTS.c.seq <= until)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Recorded(key, row.epoch, row.seq, datetime.fromtimestamp(row.time, UTC), load(row.payload))
+            for row in rows
+        ]
+
+    def _write_all(self) -> None:
+        while (first := self._queue.get()) is not None:
+            time.sleep(LINGER_S)
+            batch = [first]
+            last = False
+            while not self._queue.empty():
+                item = self._queue.get()
+                if item is None:
+                    last = True
+                    break
+                batch.append(item)
+            self._write(batch)
+            if last:
+                return
+
+    def _write(self, batch: list[_Append]) -> None:
+        by_session: dict[Handle, list[_Append]] = {}
+        for item in batch:
+            by_session.setdefault(item.handle, []).append(item)
+        for handle, items in by_session.items():
+            results: Sequence[_Result]
+            try:
+                with self._database.writing() as connection:
+                    results = self._append_items(connection, handle, items)
+            except SandboxError as error:
+                results = [error] * len(items)
+            except Exception as error:  # noqa: BLE001 - reported to the caller, who would otherwise wait for ever
+                fault = StoreError(f"The log could not be written: {error!r}. What was committed stands.")
+                fault.__cause__ = error
+                results = [fault] * len(items)
+            _deliver(items, results)
+
+    def _append_items(
+        self, connection: Connection, handle: Handle, items: Sequence[_Append]
+    ) -> list[list[Recorded]]:
+        recorded = self._append(connection, handle, [event for item in items for event in item.events])
+        shares, start = [], 0
+        for item in items:
+            shares.append(recorded[start : start + len(item.events)])
+            start += len(item.events)
+        return shares
+
+    def _append(self, connection: Connection, handle: Handle, events: Sequence[Event]) -> list[Recorded]:
+        if not events:
+            return []
+        now = time.time()
+        head = self._sql.advance(connection, handle, len(events), now)
+        first = head - len(events) + 1
+        self._sql.insert(
+            connection,
+            EventRow,
+            [(handle.id, seq, now, dump(event)) for seq, event in enumerate(events, first)],
+        )
+        self._store(connection, handle, project(handle.id, first, events))
+        when = datetime.fromtimestamp(now, UTC)
+        return [
+            Recorded(handle.key, handle.epoch, seq, when, event) for seq, event in enumerate(events, first)
+        ]
+
+    def _store(self, connection: Connection, handle: Handle, rows: Rows) -> None:
+        for table, inserted in rows.inserted.items():
+            self._sql.insert(connection, table, inserted)
+        if rows.outcomes:
+            self._sql.finish(connection, rows.outcomes)
+        if rows.session:
+            connection.execute(sa.update(SESSIONS).where(SESSIONS.c.id == handle.id).values(**rows.session))
+
+
+class _Statements:
+    """The few statements of the hot path, written once: SQLAlchemy's own cost several times their work."""
+
+    def __init__(self, dialect: str) -> None:
+        self._mark = "?" if dialect == "sqlite" else "%s"
+        columns = COLUMNS | {EventRow: tuple(column.name for column in EVENTS.columns)}
+        self._inserts = {table: self._insert(table, names) for table, names in columns.items()}
+        mark = self._mark
+        interactions = InteractionRow.__tablename__
+        self._finish = (
+            f"UPDATE {interactions} SET outcome = {mark} "  # noqa: S608
+            f"WHERE session_id = {mark} AND number = {mark}"
+        )
+        self._advance = (
+            sa.update(SESSIONS)
+            .where(
+                SESSIONS.c.id == sa.bindparam("session"),
+                SESSIONS.c.lease_owner.is_not_distinct_from(sa.bindparam("owner", type_=sa.String)),
+            )
+            .values(head=SESSIONS.c.head + sa.bindparam("count"), updated=sa.bindparam("now"))
+            .returning(SESSIONS.c.head)
+        )
+
+    def _insert(self, table: type[Table], columns: Sequence[str]) -> str:
+        marks = ", ".join([self._mark] * len(columns))
+        # Names come from the tables' own metadata, values travel as parameters.
+        return f"INSERT INTO {table.__tablename__} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+
+    def insert(self, connection: Connection, table: type[Table], rows: list[tuple[Any, ...]]) -> None:
+        """Insert rows given in the order of the table's columns."""
+        connection.exec_driver_sql(self._inserts[table], rows)
+
+    def finish(self, connection: Connection, outcomes: list[tuple[str, int, int]]) -> None:
+        """Set the outcomes of ended interactions."""
+        connection.exec_driver_sql(self._finish, outcomes)
+
+    def advance(self, connection: Connection, handle: Handle, count: int, now: float) -> int:
+        """Add ``count`` to the session's head and return it. Raises ``LeaseLost``."""
+        values = {
+            "session": handle.id,
+            "owner": handle.owner,
+            "count": count,
+            "now": datetime.fromtimestamp(now, UTC),
+        }
+        head = connection.execute(self._advance, values).scalar()
+        if head is None:
+            raise LeaseLost(
+                f"Session {handle.key} was deleted, or another process has taken it over; this one stops. "
+                f"Look at it with: sandbox sessions show {handle.key}"
+            )
+        return int(head)
+
+
+def _deliver(items: Sequence[_Append], results: Sequence[_Result]) -> None:
+    """Hand the results to the waiting tasks, with one wake-up per event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[list[Recorded]], _Result]]] = {}
+    for item, result in zip(items, results, strict=True):
+        by_loop.setdefault(item.loop, []).append((item.future, result))
+    for loop, pairs in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, pairs)
+
+
+def _resolve(pairs: list[tuple[asyncio.Future[list[Recorded]], _Result]]) -> None:
+    for future, result in pairs:
+        if future.done():
+            continue
+        if isinstance(result, SandboxError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

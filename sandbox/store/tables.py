@@ -1,0 +1,187 @@
+"""The tables. ``events`` is the truth; every other table but ``sessions`` and ``adapters`` is its projection.
+
+Keys are natural: a session's number and an event's seq, or an interaction and a step. Deleting a session
+deletes all that hangs on it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, MetaData, Text
+from sqlmodel import Field, SQLModel
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+METADATA = MetaData(naming_convention=NAMING)
+
+# Rows are found by their composite key only, so SQLite needs no second tree beside it.
+_CLUSTERED = {"sqlite_with_rowid": False}
+
+
+def _session_key() -> Any:
+    return Field(
+        sa_column=Column(
+            BigInteger, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True, nullable=False
+        )
+    )
+
+
+def _text(nullable: bool = False) -> Any:
+    return Field(default=None if nullable else "", sa_column=Column(Text, nullable=nullable))
+
+
+class Table(SQLModel):
+    """Base of all tables; keeps their metadata apart from other SQLModel users in the process."""
+
+    metadata = METADATA
+
+
+class SessionRow(Table, table=True):
+    """One society at work. ``head`` is the seq of its newest event; the lease names the running process."""
+
+    __tablename__: ClassVar[Any] = "sessions"
+    id: int | None = Field(default=None, primary_key=True)
+    key: str = Field(unique=True)
+    name: str
+    status: str = Field(index=True)
+    seed: int = Field(sa_type=BigInteger)
+    round: int = 0
+    rounds: int = 0
+    head: int = 0
+    epoch: str
+    created: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    updated: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    parent: str | None = None
+    parent_seq: int | None = None
+    lease_owner: str | None = None
+    lease_until: float | None = None
+
+
+class SeatRow(Table, table=True):
+    """An agent or observer of a session, as it was at the start."""
+
+    __tablename__: ClassVar[Any] = "seats"
+    __table_args__: ClassVar[Any] = _CLUSTERED
+    session_id: int = _session_key()
+    name: str = Field(primary_key=True)
+    kind: str
+    place: int | None = None
+    label: str | None = None
+    model: str
+    persona: str = _text()
+
+
+class EventRow(Table, table=True):
+    """The log. ``payload`` is the event as JSON."""
+
+    __tablename__: ClassVar[Any] = "events"
+    __table_args__: ClassVar[Any] = _CLUSTERED
+    session_id: int = _session_key()
+    seq: int = Field(primary_key=True)
+    time: float
+    payload: str = _text()
+
+
+class RubricRow(Table, table=True):
+    """A version of a session's norms, valid from event ``seq`` on."""
+
+    __tablename__: ClassVar[Any] = "rubrics"
+    __table_args__: ClassVar[Any] = _CLUSTERED
+    session_id: int = _session_key()
+    version: int = Field(primary_key=True)
+    seq: int
+    body: str = _text()
+
+
+class InteractionRow(Table, table=True):
+    """One interaction. ``outcome`` is null while it is open."""
+
+    __tablename__: ClassVar[Any] = "interactions"
+    __table_args__: ClassVar[Any] = _CLUSTERED
+    session_id: int = _session_key()
+    number: int = Field(primary_key=True)
+    kind: str
+    round: int | None = None
+    seat: str
+    question: str = _text()
+    outcome: str | None = None
+
+
+class MessageRow(Table, table=True):
+    """One message; its id is ``<interaction>.<step>``."""
+
+    __tablename__: ClassVar[Any] = "messages"
+    __table_args__: ClassVar[Any] = _CLUSTERED
+    session_id: int = _session_key()
+    interaction: int = Field(primary_key=True)
+    step: str = Field(primary_key=True)
+    seq: int
+    seat: str
+    role: str
+    text: str = _text()
+    recipients: str | None = None
+    recalled: str | None = _text(nullable=True)
+
+
+class RatingRow(Table, table=True):
+    """One rater's judgement of a message in one dimension; ``value`` null with ``unparsed`` saying why."""
+
+    __tablename__: ClassVar[Any] = "ratings"
+    __table_args__: ClassVar[Any] = _CLUSTERED
+    session_id: int = _session_key()
+    interaction: int = Field(primary_key=True)
+    step: str = Field(primary_key=True)
+    seq: int
+    rater: str
+    target: str
+    dimension: str
+    value: float | None = None
+    unparsed: str | None = None
+    low: int
+    high: int
+    raw: str = _text()
+    reason: str = _text()
+    method: str
+    distribution: str | None = _text(nullable=True)
+    rubric: int
+    recalled: str | None = _text(nullable=True)
+
+
+class ModelCallRow(Table, table=True):
+    """What one request took. ``cost`` in US dollars, ``latency_ms`` in milliseconds."""
+
+    __tablename__: ClassVar[Any] = "model_calls"
+    __table_args__: ClassVar[Any] = _CLUSTERED
+    session_id: int = _session_key()
+    interaction: int = Field(primary_key=True)
+    step: str = Field(primary_key=True)
+    seat: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    latency_ms: float
+    attempts: int
+    trimmed: int
+    finish: str
+    error: str | None = None
+    detail: str | None = _text(nullable=True)
+
+
+class AdapterRow(Table, table=True):
+    """A PEFT adapter that can be seated as ``local/BASE#NAME``."""
+
+    __tablename__: ClassVar[Any] = "adapters"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    base: str
+    path: str
+    created: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    card: str = _text()
