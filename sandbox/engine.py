@@ -224,8 +224,7 @@ class Engine:
     async def _finish_loose_ends(self) -> None:
         """End the questions and messages outside rounds that a crash left half done."""
         loose = [opened.started for opened in self._progress.open.values() if opened.started.round is None]
-        if loose:
-            await self._prepare()
+        await self._prepare()
         for started in loose:
             if course := await self._course_of(started):
                 await self._drive(course, started.interaction)
@@ -291,12 +290,14 @@ class Engine:
         outstanding = list(turn.requests)
         events: list[ev.Event] = list(turn.events)
         if opened := self._progress.open.get(interaction):
-            events = []  # what led to a recorded outcome was recorded with it
             known = opened.answered()
             for answered in known:
-                outstanding += course.send(answered).requests
+                turn = course.send(answered)
+                events += turn.events
+                outstanding += turn.requests
             steps = {answered.step for answered in known}
             outstanding = [request for request in outstanding if request.step not in steps]
+            events = [event for event in events if not opened.holds(event)]
         desk = _Desk()
         try:
             while True:

@@ -21,14 +21,27 @@ Status = Literal["ready", "running", "paused", "finished"]
 
 @dataclass(slots=True)
 class OpenInteraction:
-    """An interaction that began and has not ended, with the steps on record so far, in their order."""
+    """An interaction that began and has not ended, with the steps on record so far, in their order.
+
+    ``said`` is whether the message that opens a chat is on record; it is no outcome.
+    """
 
     started: ev.InteractionStarted
     steps: list[ev.Step] = field(default_factory=list)
+    said: bool = False
 
     def answered(self) -> list[Answered]:
         """The outcomes behind the steps, as a resumed generator is sent them."""
         return [Answered(step.step, recorded_outcome(step)) for step in self.steps]
+
+    def holds(self, event: ev.Event) -> bool:
+        """Whether an event of this interaction is on record already."""
+        if isinstance(event, ev.InteractionStarted):
+            return True
+        if isinstance(event, ev.InteractionFinished):
+            return False
+        step = getattr(event, "step", None)
+        return self.said if step == "message" else any(known.step == step for known in self.steps)
 
 
 @dataclass(slots=True)
@@ -103,7 +116,8 @@ class Progress:
             if event.role == "revision":
                 self._pending[event.interaction] = _Revision(event.seat, started.question, event.text)
             if event.step == "message":
-                return  # what was said is the plan's, not an outcome
+                interaction.said = True
+                return
             if event.role == "message":
                 exchange = Exchange(started.seat, started.question, event.text)
                 self.chats.setdefault(event.seat, []).append(exchange)
