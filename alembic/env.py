@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlmodel  # noqa: F401  (its types appear in generated versions)
-from sandbox.store.database import database_url
-from sandbox.store.tables import METADATA
+from alembic import context
 from sqlalchemy import create_engine
 
-from alembic import context
+from sandbox.store.database import database_url
+from sandbox.store.tables import METADATA
 
 
 def run(connection) -> None:  # type: ignore[no-untyped-def]

@@ -6,6 +6,7 @@ The one place where a running session is put together; the command line and the 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,14 @@ from sandbox.settings import Settings
 from sandbox.store import sessions
 from sandbox.store.database import Database
 from sandbox.store.log import Handle, Log
+
+
+def calm_collector() -> None:
+    """Let Python look for cycles less often: a society makes many small objects and hardly any cycles.
+
+    For programs to call at their start; it took about a sixth off the engine's time (``make bench``).
+    """
+    gc.set_threshold(50_000, 50, 100)
 
 
 @dataclass(slots=True)

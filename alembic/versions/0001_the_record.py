@@ -72,20 +72,21 @@ def upgrade() -> None:
     )
     op.create_table('messages',
     sa.Column('session_id', sa.BigInteger(), nullable=False),
+    sa.Column('seq', sa.Integer(), nullable=False),
     sa.Column('interaction', sa.Integer(), nullable=False),
     sa.Column('step', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('seq', sa.Integer(), nullable=False),
     sa.Column('seat', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('role', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('text', sa.Text(), nullable=False),
     sa.Column('recipients', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('recalled', sa.Text(), nullable=True),
     sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_messages_session_id_sessions'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('session_id', 'interaction', 'step', name=op.f('pk_messages')),
+    sa.PrimaryKeyConstraint('session_id', 'seq', name=op.f('pk_messages')),
     sqlite_with_rowid=False
     )
     op.create_table('model_calls',
     sa.Column('session_id', sa.BigInteger(), nullable=False),
+    sa.Column('seq', sa.Integer(), nullable=False),
     sa.Column('interaction', sa.Integer(), nullable=False),
     sa.Column('step', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('seat', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -100,14 +101,14 @@ def upgrade() -> None:
     sa.Column('error', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('detail', sa.Text(), nullable=True),
     sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_model_calls_session_id_sessions'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('session_id', 'interaction', 'step', name=op.f('pk_model_calls')),
+    sa.PrimaryKeyConstraint('session_id', 'seq', name=op.f('pk_model_calls')),
     sqlite_with_rowid=False
     )
     op.create_table('ratings',
     sa.Column('session_id', sa.BigInteger(), nullable=False),
+    sa.Column('seq', sa.Integer(), nullable=False),
     sa.Column('interaction', sa.Integer(), nullable=False),
     sa.Column('step', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('seq', sa.Integer(), nullable=False),
     sa.Column('rater', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('target', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('dimension', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -122,7 +123,7 @@ def upgrade() -> None:
     sa.Column('rubric', sa.Integer(), nullable=False),
     sa.Column('recalled', sa.Text(), nullable=True),
     sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_ratings_session_id_sessions'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('session_id', 'interaction', 'step', name=op.f('pk_ratings')),
+    sa.PrimaryKeyConstraint('session_id', 'seq', name=op.f('pk_ratings')),
     sqlite_with_rowid=False
     )
     op.create_table('rubrics',

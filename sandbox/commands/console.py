@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from sandbox.running import Store
+from sandbox.running import Store, calm_collector
 from sandbox.settings import Settings, load_settings
 from sandbox.text import one_line, printable
 
@@ -77,6 +77,7 @@ def with_json(command: F) -> F:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Store]:
     """The store, closed at the end."""
+    calm_collector()
     store = Store.open(settings.database)
     try:
         yield store

@@ -6,13 +6,13 @@ It knows no prices; retries and limits are wrappers.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sandbox.errors import (
     ContextOverflow,
@@ -27,19 +27,12 @@ from sandbox.errors import (
 from sandbox.exchange import ChatMessage, Reply, Request, Usage
 from sandbox.models.base import OnDelta, spoken
 from sandbox.models.context import trim
-from sandbox.models.openai_wire import rating_schema, sampling_fields
+from sandbox.models.openai_wire import rating_schema, retry_after, sampling_fields, says_overflow
 from sandbox.ratings import read_structured
 from sandbox.redaction import Redactor
 
-_OVERFLOW = (
-    "context length",
-    "context_length",
-    "maximum context",
-    "too many tokens",
-    "context window",
-    "exceed_context",
-)
 _SHRINK = 0.6
+_BUFFER = 2**23  # a line of a stream may be twice as long
 
 
 class DirectModel:
@@ -86,7 +79,7 @@ class DirectModel:
     async def _call(
         self, request: Request, messages: Sequence[ChatMessage], trimmed: int, on_delta: OnDelta | None
     ) -> Reply:
-        structured = self._structured and request.scale is not None
+        structured = self._structured and request.scale is not None and request.method == "best"
         body: dict[str, Any] = {
             "model": self._name,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
@@ -101,21 +94,26 @@ class DirectModel:
             session = self._sessions.session()
             async with session.post(self._url, json=body, headers=self._headers) as response:
                 if response.status != 200:
-                    raise self._refused(response.status, await response.text(), response.headers)
+                    said = await response.text(errors="replace")
+                    raise self._refused(response.status, said, response.headers)
                 text, finish, used = await (
-                    _streamed(response, on_delta) if on_delta else _whole_reply(response)
+                    self._streamed(response, on_delta) if on_delta else _whole_reply(response)
                 )
         except TimeoutError as error:
             raise ModelTimeout(f"{self._name}: no reply in time.") from error
         except aiohttp.ClientError as error:
-            raise ModelUnavailable(self._redact(f"{self._name}: {error or type(error).__name__}")) from None
-        except ValueError as error:
+            raise ModelUnavailable(
+                self._redact(f"{self._name}: {str(error) or type(error).__name__}")
+            ) from None
+        except (ValueError, RecursionError, HttpProcessingError) as error:
             raise ModelUnavailable(f"{self._name}: the endpoint's reply is not of the protocol.") from error
+        if finish == "content_filter" and not text:
+            raise ModelRefused(f"{self._name}: the endpoint's content filter stopped the reply.")
         said = spoken(text, request.purpose)
         usage = Usage(
             model=f"openai/{self._name}",
-            prompt_tokens=int(used.get("prompt_tokens") or 0),
-            completion_tokens=int(used.get("completion_tokens") or 0),
+            prompt_tokens=_tokens(used, "prompt_tokens"),
+            completion_tokens=_tokens(used, "completion_tokens"),
             latency_ms=round((time.perf_counter() - started) * 1000, 1),
             trimmed=trimmed,
             finish=finish,
@@ -124,16 +122,41 @@ class DirectModel:
         return Reply(said, rating, usage)
 
     def _refused(self, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
-        message = self._redact(f"{self._name}: HTTP {status}: {text[:500]}")
+        # Redacted before it is cut: half a key is not recognised.
+        message = f"{self._name}: HTTP {status}: {self._redact(text[:20_000])[:500]}"
         if status == 429:
-            return RateLimited(message, retry_after=_seconds(headers.get("Retry-After")))
+            return RateLimited(message, retry_after=retry_after(headers.get("Retry-After")))
         if status in (408, 504):
             return ModelTimeout(message)
         if status >= 500:
             return ModelUnavailable(message)
-        if status in (400, 413, 422) and any(words in text.lower() for words in _OVERFLOW):
-            return ContextOverflow(message)
-        return ModelRefused(message)
+        return ContextOverflow(message) if says_overflow(status, text) else ModelRefused(message)
+
+    async def _streamed(
+        self, response: aiohttp.ClientResponse, on_delta: OnDelta
+    ) -> tuple[str, str, Mapping[str, Any]]:
+        pieces: list[str] = []
+        finish = ""
+        used: Mapping[str, Any] = {}
+        async for line in response.content:
+            field, _, value = line.decode().partition(":")
+            if field != "data":
+                continue
+            if value.strip() == "[DONE]":
+                finish = finish or "stop"
+                break
+            data = _object(value)
+            if error := data.get("error"):
+                raise ModelUnavailable(f"The stream broke off: {self._redact(str(error))[:300]}")
+            used = data.get("usage") or used
+            for choice in _choices(data):
+                finish = str(choice.get("finish_reason") or finish)
+                if piece := _content(choice, "delta"):
+                    pieces.append(piece)
+                    on_delta(piece)
+        if not finish:
+            raise ModelUnavailable(f"{self._name}: the stream broke off.")
+        return "".join(pieces), finish, used
 
 
 class HttpSessions:
@@ -147,7 +170,10 @@ class HttpSessions:
         """The session of the running event loop."""
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(
-                timeout=self._timeout, connector=aiohttp.TCPConnector(limit=0), trust_env=True
+                timeout=self._timeout,
+                connector=aiohttp.TCPConnector(limit=0),
+                trust_env=True,
+                read_bufsize=_BUFFER,
             )
         return self._session
 
@@ -163,55 +189,43 @@ def count_roughly(messages: Sequence[ChatMessage]) -> int:
     return sum(len(message.content.encode()) // 3 + 8 for message in messages)
 
 
-async def _whole_reply(response: aiohttp.ClientResponse) -> tuple[str | None, str, Mapping[str, Any]]:
-    body = json.loads(await response.read())
-    if not isinstance(body, dict):
-        raise ValueError("not an object")
-    choices = body.get("choices")
+async def _whole_reply(response: aiohttp.ClientResponse) -> tuple[str, str, Mapping[str, Any]]:
+    data = _object(await response.read())
+    choices = _choices(data)
     if not choices:
         raise EmptyReply("The endpoint's reply held no choices.")
-    text = choices[0].get("message", {}).get("content")
-    return text, choices[0].get("finish_reason") or "stop", body.get("usage") or {}
+    finish = str(choices[0].get("finish_reason") or "stop")
+    return _content(choices[0], "message"), finish, data.get("usage") or {}
 
 
-async def _streamed(
-    response: aiohttp.ClientResponse, on_delta: OnDelta
-) -> tuple[str | None, str, Mapping[str, Any]]:
-    pieces: list[str] = []
-    finish = "stop"
-    used: Mapping[str, Any] = {}
-    async for data in _events(response):
-        used = data.get("usage") or used
-        for choice in data.get("choices") or ():
-            finish = choice.get("finish_reason") or finish
-            if piece := (choice.get("delta") or {}).get("content"):
-                pieces.append(piece)
-                on_delta(piece)
-    return "".join(pieces), finish, used
+def _object(text: str | bytes) -> dict[str, Any]:
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError("not an object")
+    return data
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-    async for line in response.content:
-        field, _, value = line.decode().partition(":")
-        if field != "data":
-            continue
-        if value.strip() == "[DONE]":
-            return
-        data = json.loads(value)
-        if "error" in data:
-            raise ModelUnavailable(f"The stream broke off: {str(data['error'])[:300]}")
-        yield data
-    await asyncio.sleep(0)
+def _choices(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    choices = data.get("choices") or []
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise ValueError("no list of choices")
+    return choices
+
+
+def _content(choice: Mapping[str, Any], part: str) -> str:
+    held = choice.get(part) or {}
+    text = held.get("content") if isinstance(held, dict) else held
+    if not isinstance(text, str | None):
+        raise ValueError("no text")
+    return text or ""
+
+
+def _tokens(used: object, name: str) -> int:
+    count = used.get(name) if isinstance(used, dict) else None
+    return count if isinstance(count, int) and 0 <= count < 2**31 else 0
 
 
 def _whole(text: str) -> int:
     if not text.isdigit():
         raise SocietyError(f"The context of an openai/ model must be a number of tokens, not '{text}'.")
     return int(text)
-
-
-def _seconds(header: str | None) -> float | None:
-    try:
-        return max(float(header), 0.0) if header else None
-    except ValueError:
-        return None

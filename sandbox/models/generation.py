@@ -9,7 +9,8 @@ is written after it. It knows no queue, thread or event loop.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,11 +71,8 @@ def generate(model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
     for index, row in enumerate(rows):
         ids[index, longest - len(row.prompt) :] = torch.tensor(row.prompt, dtype=torch.long)
         mask[index, longest - len(row.prompt) :] = 1
-    adapters: dict[str, Any] = {}
-    if any(row.adapter for row in rows):
-        adapters["adapter_names"] = [row.adapter or "__base__" for row in rows]
     ends = _end_tokens(model, tokenizer)
-    with torch.inference_mode():
+    with torch.inference_mode(), _speaking_through(model, rows) as adapters:
         model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
@@ -101,6 +99,25 @@ def scale_tokens(
     if any(len(ids) != length or ids[:-1] != prefix for ids in encoded.values()):
         return None
     return prefix, {value: ids[-1] for value, ids in encoded.items()}
+
+
+@contextmanager
+def _speaking_through(model: Any, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """Have each row speak through its adapter, or through none; yields what ``generate`` is told of it.
+
+    A batch of one adapter is served by that adapter alone: mixing costs a quarter to a third more.
+    """
+    names = {row.adapter for row in rows}
+    if not hasattr(model, "peft_config"):  # no adapter was ever attached
+        yield {}
+    elif names == {""}:
+        with model.disable_adapter():
+            yield {}
+    elif len(names) == 1:
+        model.set_adapter(names.pop())
+        yield {}
+    else:
+        yield {"adapter_names": [row.adapter or "__base__" for row in rows]}
 
 
 class _Steering(LogitsProcessor):

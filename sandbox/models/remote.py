@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from types import ModuleType
@@ -25,7 +26,7 @@ from sandbox.errors import (
 from sandbox.exchange import ChatMessage, Reply, Request, Usage
 from sandbox.models.base import OnDelta, spoken
 from sandbox.models.context import trim
-from sandbox.models.openai_wire import rating_schema, sampling_fields
+from sandbox.models.openai_wire import rating_schema, retry_after, sampling_fields, says_overflow
 from sandbox.ratings import read_structured
 from sandbox.redaction import Redactor
 
@@ -41,6 +42,12 @@ def litellm() -> ModuleType:
     library.suppress_debug_info = True
     library.drop_params = True
     library.telemetry = False
+    # With its first stream it has pydantic warn of a type of its own, and a call that is cancelled
+    # early leaves a coroutine of its own behind.
+    warnings.filterwarnings("ignore", message="Item '.*' on TypedDict class", category=UserWarning)
+    warnings.filterwarnings(
+        "ignore", message=r"coroutine '.*acompletion' was never awaited", category=RuntimeWarning
+    )
     return library
 
 
@@ -56,7 +63,7 @@ class LiteLLMModel:
         """One call, not retried. Raises ``ModelError`` with every key redacted."""
         library = await asyncio.to_thread(litellm)
         messages, trimmed = self._fit(request)
-        structured = request.scale is not None and self._structured
+        schema = self._schema(request)
         fields: dict[str, Any] = {
             "model": self._name,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
@@ -66,8 +73,8 @@ class LiteLLMModel:
         }
         if self._api_base:
             fields["api_base"] = self._api_base
-        if structured and request.scale:
-            fields["response_format"] = rating_schema(request.scale, bool(request.form[1]))
+        if schema:
+            fields["response_format"] = schema
         started = time.perf_counter()
         try:
             response = await (
@@ -80,15 +87,21 @@ class LiteLLMModel:
         except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
             raise self._explained(library, error) from None
         usage = self._usage(library, response, time.perf_counter() - started, trimmed, finish)
-        rating = read_structured(said, request.scale) if structured and request.scale else None
+        rating = read_structured(said, request.scale) if schema and request.scale else None
         return Reply(said, rating, usage)
 
     def estimate(self, request: Request) -> float:
         """What the call may cost at most, in US dollars; 0 for a model without a known price."""
         price = self._info.get("input_cost_per_token") or 0.0, self._info.get("output_cost_per_token") or 0.0
-        # A token is seldom shorter than two characters, so this is a bound that errs on the safe side.
-        prompt = sum(len(message.content) for message in request.messages) / 2 + 16 * len(request.messages)
+        # No token is shorter than a byte; in many scripts few are longer. The schema is read as well.
+        prompt = _bytes(request.messages) + (len(str(self._schema(request))) if any(price) else 0)
         return float(prompt * price[0] + request.sampling.max_tokens * price[1])
+
+    def _schema(self, request: Request) -> dict[str, Any] | None:
+        """The form that a rating must have, where it is wanted and the model can be held to it."""
+        if request.scale is None or request.method != "best" or not self._structured:
+            return None
+        return rating_schema(request.scale, bool(request.form[1]))
 
     @cached_property
     def _info(self) -> dict[str, Any]:
@@ -103,9 +116,9 @@ class LiteLLMModel:
 
     def _fit(self, request: Request) -> tuple[Sequence[ChatMessage], int]:
         window = int(self._info.get("max_input_tokens") or UNKNOWN_WINDOW)
-        limit = window - request.sampling.max_tokens if not self._info.get("max_output_tokens") else window
-        size = sum(len(message.content.encode()) + 16 for message in request.messages)
-        if size <= limit:  # no token is shorter than a byte
+        # Many windows hold prompt and reply together, and the price list doesn't say which.
+        limit = max(window - request.sampling.max_tokens, window // 2)
+        if _bytes(request.messages) <= limit:
             return request.messages, 0
         return trim(request.messages, limit, self._count)
 
@@ -146,10 +159,10 @@ class LiteLLMModel:
         message = f"{self._name}: {said[0][:500]}"
         kinds = library.exceptions
         status = getattr(error, "status_code", None)
-        if isinstance(error, kinds.ContextWindowExceededError):
+        if isinstance(error, kinds.ContextWindowExceededError) or says_overflow(status, str(error)):
             return ContextOverflow(message)
         if isinstance(error, kinds.RateLimitError):
-            return RateLimited(message, retry_after=_retry_after(error))
+            return RateLimited(message, retry_after=_asked_wait(error))
         if isinstance(error, kinds.Timeout):
             return ModelTimeout(message)
         if isinstance(error, kinds.APIConnectionError) or not isinstance(status, int) or status >= 500:
@@ -168,10 +181,11 @@ def _first_choice(response: Any) -> tuple[str | None, str]:
     return text, finish
 
 
-def _retry_after(error: Exception) -> float | None:
+def _bytes(messages: Sequence[ChatMessage]) -> int:
+    """A bound on the tokens of a prompt: none is shorter than a byte, and each message has a frame."""
+    return sum(len(message.content.encode()) + 16 for message in messages)
+
+
+def _asked_wait(error: Exception) -> float | None:
     response = getattr(error, "response", None)
-    header = response.headers.get("retry-after") if response is not None else None
-    try:
-        return max(float(header), 0.0) if header else None
-    except ValueError:
-        return None
+    return retry_after(response.headers.get("retry-after")) if response is not None else None

@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 import warnings
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,7 +200,12 @@ class _Quiet:
     """Silences the progress bars and warnings of loading; our own progress says what happens."""
 
     def __enter__(self) -> None:
+        from tqdm.auto import tqdm
+        from transformers import modeling_gguf_pytorch_utils as gguf
         from transformers.utils import logging as hf
+
+        # Its conversion shows a bar of its own, whatever the library is told.
+        self._tqdm, gguf.tqdm = gguf.tqdm, partial(tqdm, disable=True)
 
         self._bars = hf.is_progress_bar_enabled()
         self._level = hf.get_verbosity()
@@ -211,8 +217,10 @@ class _Quiet:
         logging.getLogger("transformers").setLevel(logging.ERROR)
 
     def __exit__(self, *_: object) -> None:
+        from transformers import modeling_gguf_pytorch_utils as gguf
         from transformers.utils import logging as hf
 
+        gguf.tqdm = self._tqdm
         self._warnings.__exit__(None, None, None)
         hf.set_verbosity(self._level)
         if self._bars:

@@ -70,7 +70,7 @@ def _introduction(language: str, name: str, seat: str, persona: str) -> ChatMess
 def render(language: str, name: str, /, **variables: object) -> str:
     """The prompt ``name`` filled in. Raises ``jinja2.UndefinedError`` if a variable is missing."""
     chosen = template(language, name)
-    # As Template.render does, less a copy of Jinja's globals, which our templates don't use.
+    # What Template.render does, less a copy of the variables.
     return "".join(chosen.root_render_func(chosen.new_context(variables, shared=True)))
 
 
@@ -90,4 +90,5 @@ def _environment() -> Environment:
         cache_size=-1,
     )
     environment.filters["data"] = fenced
+    environment.globals.clear()  # ours need none, and every rendering walks through them
     return environment

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -27,8 +28,8 @@ from sandbox.store.tables import EventRow, InteractionRow, SessionRow, Table
 SESSIONS: sa.Table = SessionRow.__table__  # type: ignore[attr-defined]
 EVENTS: sa.Table = EventRow.__table__  # type: ignore[attr-defined]
 READ_BATCH = 2_000
-LINGER_S = 0.001
-"""How long the writer waits for more appends to share a transaction with the first."""
+CHUNK = 64
+"""Rows a statement. SQLite runs a whole statement without Python's lock, beside the event loop."""
 
 
 class Handle(NamedTuple):
@@ -51,11 +52,13 @@ _Result = list[Recorded] | SandboxError
 
 
 class Log:
-    """Appends and reads. ``close`` waits for what is being written."""
+    """Appends and reads, for one event loop at a time. ``close`` waits for what is being written."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
+        self._waiting: list[_Append] = []
+        self._queue: queue.SimpleQueue[list[_Append] | None] = queue.SimpleQueue()
+        self._scheduled: asyncio.AbstractEventLoop | None = None
         self._writer: threading.Thread | None = None
         self._sql = _Statements(database.dialect)
 
@@ -65,12 +68,14 @@ class Log:
         Raises ``LeaseLost`` if another process has taken the session, ``StoreError`` for what the
         database says; then none of ``events`` is in the log.
         """
-        if self._writer is None:
-            self._writer = threading.Thread(target=self._write_all, name="log-writer", daemon=True)
-            self._writer.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Recorded]] = loop.create_future()
-        self._queue.put(_Append(handle, events, future, loop))
+        self._waiting.append(_Append(handle, events, future, loop))
+        if self._scheduled is not loop:
+            self._scheduled = loop
+            # Behind all that is ready to run now, and may append as well. Besides, a writer that starts
+            # when the loop has come to rest need not fight it for Python's lock.
+            loop.call_soon(self._hand_over)
         return await future
 
     def append_now(self, handle: Handle, events: Sequence[Event]) -> list[Recorded]:
@@ -115,20 +120,18 @@ class Log:
             for row in rows
         ]
 
+    def _hand_over(self) -> None:
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_all, name="log-writer", daemon=True)
+            self._writer.start()
+        batch, self._waiting = self._waiting, []
+        self._scheduled = None
+        # What a loop left behind when it ended is dropped: nobody has been told that it was written.
+        self._queue.put([item for item in batch if not item.loop.is_closed()])
+
     def _write_all(self) -> None:
-        while (first := self._queue.get()) is not None:
-            time.sleep(LINGER_S)
-            batch = [first]
-            last = False
-            while not self._queue.empty():
-                item = self._queue.get()
-                if item is None:
-                    last = True
-                    break
-                batch.append(item)
+        while (batch := self._queue.get()) is not None:
             self._write(batch)
-            if last:
-                return
 
     def _write(self, batch: list[_Append]) -> None:
         by_session: dict[Handle, list[_Append]] = {}
@@ -206,14 +209,22 @@ class _Statements:
             .returning(SESSIONS.c.head)
         )
 
-    def _insert(self, table: type[Table], columns: Sequence[str]) -> str:
-        marks = ", ".join([self._mark] * len(columns))
+    def _insert(self, table: type[Table], columns: Sequence[str]) -> tuple[str, str]:
+        """The statements that insert one row, and ``CHUNK`` rows."""
         # Names come from the tables' own metadata, values travel as parameters.
-        return f"INSERT INTO {table.__tablename__} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+        row = f"({', '.join([self._mark] * len(columns))})"
+        head = f"INSERT INTO {table.__tablename__} ({', '.join(columns)}) VALUES "  # noqa: S608
+        return head + row, head + ", ".join([row] * CHUNK)
 
     def insert(self, connection: Connection, table: type[Table], rows: list[tuple[Any, ...]]) -> None:
         """Insert rows given in the order of the table's columns."""
-        connection.exec_driver_sql(self._inserts[table], rows)
+        one, many = self._inserts[table]
+        whole = len(rows) - len(rows) % CHUNK
+        for start in range(0, whole, CHUNK):
+            values = tuple(chain.from_iterable(rows[start : start + CHUNK]))
+            connection.exec_driver_sql(many, values)
+        if rest := rows[whole:]:
+            connection.exec_driver_sql(one, rest)
 
     def finish(self, connection: Connection, outcomes: list[tuple[str, int, int]]) -> None:
         """Set the outcomes of ended interactions."""

@@ -45,10 +45,10 @@ def project(session_id: int, first_seq: int, events: Sequence[ev.Event]) -> Rows
         match event:
             case ev.RatingGiven():
                 inserted[RatingRow].append(_rating(session_id, seq, event))
-                _call(inserted, session_id, event, event.rater)
+                _call(inserted, session_id, seq, event, event.rater)
             case ev.MessagePosted():
                 inserted[MessageRow].append(_message(session_id, seq, event))
-                _call(inserted, session_id, event, event.seat)
+                _call(inserted, session_id, seq, event, event.seat)
             case ev.InteractionStarted():
                 inserted[InteractionRow].append(
                     (session_id, event.interaction, event.kind, event.round, event.seat, event.question, None)
@@ -56,7 +56,7 @@ def project(session_id: int, first_seq: int, events: Sequence[ev.Event]) -> Rows
             case ev.InteractionFinished():
                 outcomes.append((event.outcome, session_id, event.interaction))
             case ev.TurnFailed():
-                _call(inserted, session_id, event, event.seat, event.error, event.detail)
+                _call(inserted, session_id, seq, event, event.seat, event.error, event.detail)
             case ev.SessionCreated(society=society):
                 inserted[SeatRow] += [
                     (session_id, a.name, a.kind, a.place, a.label, a.model, a.persona) for a in society.agents
@@ -85,9 +85,9 @@ def project(session_id: int, first_seq: int, events: Sequence[ev.Event]) -> Rows
 def _message(session_id: int, seq: int, event: ev.MessagePosted) -> Row:
     return (
         session_id,
+        seq,
         event.interaction,
         event.step,
-        seq,
         event.seat,
         event.role,
         event.text,
@@ -99,9 +99,9 @@ def _message(session_id: int, seq: int, event: ev.MessagePosted) -> Row:
 def _rating(session_id: int, seq: int, event: ev.RatingGiven) -> Row:
     return (
         session_id,
+        seq,
         event.interaction,
         event.step,
-        seq,
         event.rater,
         event.target,
         event.dimension,
@@ -125,6 +125,7 @@ def _rubric(session_id: int, seq: int, rubric: Rubric) -> Row:
 def _call(
     inserted: dict[type[Table], list[Row]],
     session_id: int,
+    seq: int,
     event: ev.Step,
     seat: str,
     error: str | None = None,
@@ -136,6 +137,7 @@ def _call(
     inserted[ModelCallRow].append(
         (
             session_id,
+            seq,
             event.interaction,
             event.step,
             seat,

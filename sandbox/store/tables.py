@@ -1,7 +1,7 @@
 """The tables. ``events`` is the truth; every other table but ``sessions`` and ``adapters`` is its projection.
 
-Keys are natural: a session's number and an event's seq, or an interaction and a step. Deleting a session
-deletes all that hangs on it.
+Keys are natural: a session's number, and the seq of the event that a row follows from, so that rows are
+only ever added at the end of their session. Deleting a session deletes all that hangs on it.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ class MessageRow(Table, table=True):
     __tablename__: ClassVar[Any] = "messages"
     __table_args__: ClassVar[Any] = _CLUSTERED
     session_id: int = _session_key()
-    interaction: int = Field(primary_key=True)
-    step: str = Field(primary_key=True)
-    seq: int
+    seq: int = Field(primary_key=True)
+    interaction: int
+    step: str
     seat: str
     role: str
     text: str = _text()
@@ -136,9 +136,9 @@ class RatingRow(Table, table=True):
     __tablename__: ClassVar[Any] = "ratings"
     __table_args__: ClassVar[Any] = _CLUSTERED
     session_id: int = _session_key()
-    interaction: int = Field(primary_key=True)
-    step: str = Field(primary_key=True)
-    seq: int
+    seq: int = Field(primary_key=True)
+    interaction: int
+    step: str
     rater: str
     target: str
     dimension: str
@@ -160,8 +160,9 @@ class ModelCallRow(Table, table=True):
     __tablename__: ClassVar[Any] = "model_calls"
     __table_args__: ClassVar[Any] = _CLUSTERED
     session_id: int = _session_key()
-    interaction: int = Field(primary_key=True)
-    step: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    interaction: int
+    step: str
     seat: str
     model: str
     prompt_tokens: int

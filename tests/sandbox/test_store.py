@@ -56,7 +56,7 @@ def test_an_append_that_fails_leaves_nothing_behind(store: Store) -> None:
     handle = sessions.create(store.database, store.log, small_society())
     store.log.append_now(handle, [begun(1), turn(1)])
     with pytest.raises(StoreError):
-        store.log.append_now(handle, [begun(2), turn(1)])  # the same step twice
+        store.log.append_now(handle, [turn(2), begun(1)])  # the same interaction twice
     assert len(events_of(store, handle.key)) == 3
     assert sessions.find(store.database, handle.key).head == 3
 
@@ -150,9 +150,7 @@ def test_the_tables_of_a_fork_are_those_of_its_parent(store: Store) -> None:
         with store.database.reading() as connection:
             for table, columns in COLUMNS.items():
                 name = str(table.__tablename__)
-                query = sa.text(
-                    f"SELECT {', '.join(columns)} FROM {name} WHERE session_id = :id ORDER BY 2, 3"
-                )
+                query = sa.text(f"SELECT {', '.join(columns)} FROM {name} WHERE session_id = :id ORDER BY 2")
                 found[name] = [tuple(row)[1:] for row in connection.execute(query, {"id": session})]
         return found
 

@@ -1,0 +1,308 @@
+"""The command line, as people and programs use it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandbox.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command with a database of its own; returns exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SANDBOX_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "140")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            main(list(arguments))
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+SMALL = ("--seats", "2x2", "--rounds", "1")
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def session_of(sandbox: Run, *options: str) -> str:
+    code, _, err = sandbox("run", "scripted", *SMALL, *options)
+    assert code == 0, err
+    return str(lines(sandbox("sessions", "list", "--json")[1])[0]["session"])
+
+
+def test_help_names_every_command_and_loads_no_heavy_library() -> None:
+    program = (
+        "import sys; from sandbox.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'litellm', 'transformers', 'sqlmodel', 'pydantic', 'numpy', 'rich'}\n"
+        "print('LOADED', sorted(heavy & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    for name in ("init", "run", "resume", "ask", "chat", "rate", "sessions", "doctor"):
+        assert f"  {name} " in said
+    assert "LOADED []" in said
+
+
+def test_a_scripted_run_loads_neither_torch_nor_litellm(tmp_path: Path) -> None:
+    program = (
+        "import sys; from sandbox.cli import main\n"
+        "try: main(['run', 'scripted', '--seats', '2x2', '--rounds', '1'])\nexcept SystemExit: pass\n"
+        "print('LOADED', sorted({'torch', 'litellm', 'transformers', 'aiohttp'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path)}
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    assert "LOADED []" in said
+
+
+def test_a_run_ends_with_table_totals_place_and_what_to_try_next(sandbox: Run) -> None:
+    code, out, _ = sandbox("run", "scripted", *SMALL)
+    assert code == 0
+    for part in ("draft → revision", "alignment", "engagement", "unparsed", "A1", "B2"):
+        assert part in out
+    assert "4 interactions, 32 calls" in out
+    assert "sandbox.db" in out
+    tried = out.split("Try next:")[1].strip().splitlines()
+    assert len(tried) == 3
+    for command in tried:
+        import shlex
+
+        words = shlex.split(command)
+        assert words[0] == "sandbox"
+        assert sandbox(*words[1:])[0] == 0, command
+
+
+def test_json_prints_every_event_and_nothing_else(sandbox: Run) -> None:
+    code, out, _ = sandbox("run", "scripted", *SMALL, "--json")
+    events = lines(out)
+    assert code == 0
+    assert [event["seq"] for event in events] == list(range(2, len(events) + 2))
+    assert events[-1]["event"] == {"type": "run_finished"}
+
+
+def test_init_writes_a_file_that_runs_and_keeps_an_existing_one(sandbox: Run) -> None:
+    assert sandbox("init")[0] == 0
+    code, _, err = sandbox("init")
+    assert code == 2
+    assert "--force" in err
+    code, out, err = sandbox("run", "society.toml", *SMALL, "--model", "scripted/steady")
+    assert code == 0, err
+    assert "village" in out
+
+
+def test_a_finished_session_can_be_prolonged(sandbox: Run) -> None:
+    key = session_of(sandbox)
+    code, _, err = sandbox("resume", key)
+    assert (code, "is finished" in err) == (2, True)
+    assert sandbox("resume", key, "--rounds", "2")[0] == 0
+    shown = lines(sandbox("sessions", "show", key, "--json")[1])[0]
+    assert (shown["round"], shown["status"]) == (2, "finished")
+    assert len(shown["interactions"]) == 8  # type: ignore[arg-type]
+
+
+def test_one_interaction_is_shown_in_full(sandbox: Run) -> None:
+    key = session_of(sandbox)
+    code, out, _ = sandbox("sessions", "show", key, "--interaction", "1")
+    assert code == 0
+    assert "[1.draft]" in out
+    assert "[1.revision]" in out
+    assert "observer: alignment" in out
+    assert sandbox("sessions", "show", key, "--interaction", "99")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "what", ["events", "interactions", "messages", "ratings", "calls", "seats", "rubrics"]
+)
+def test_every_export_has_the_same_rows_in_every_format(sandbox: Run, tmp_path: Path, what: str) -> None:
+    from pyarrow import parquet
+
+    key = session_of(sandbox)
+    rows = lines(sandbox("sessions", "export", key, "--what", what)[1])
+    table = list(
+        csv.DictReader(io.StringIO(sandbox("sessions", "export", key, "--what", what, "--format", "csv")[1]))
+    )
+    path = tmp_path / "out.parquet"
+    assert (
+        sandbox("sessions", "export", key, "--what", what, "--format", "parquet", "--out", str(path))[0] == 0
+    )
+    columns = parquet.read_table(path).to_pylist()
+    assert len(rows) == len(table) == len(columns) > 0
+    assert list(rows[0]) == list(table[0]) == list(columns[0])
+    plain = [name for name in rows[0] if not isinstance(rows[0][name], dict | list)]
+    for row, line, record in zip(rows, table, columns, strict=True):
+        for name in plain:
+            assert record[name] == row[name]
+            assert line[name] == ("" if row[name] is None else str(row[name]))
+
+
+def test_an_exported_log_reads_back_as_the_same_events(sandbox: Run) -> None:
+    from sandbox.events import load
+
+    key = session_of(sandbox)
+    exported = lines(sandbox("sessions", "export", key)[1])
+    run = lines(sandbox("sessions", "replay", key, "--speed", "0", "--json")[1])
+    assert [load(json.dumps(line["event"])).model_dump(mode="json") for line in exported] == [
+        line["event"] for line in run
+    ]
+
+
+def test_replay_keeps_the_time_and_can_begin_anywhere(sandbox: Run) -> None:
+    key = session_of(sandbox)
+    out = sandbox("sessions", "replay", key, "--speed", "0", "--from", "2")[1]
+    assert out.splitlines()[0].split()[0] == "3"
+    assert "is asked:" in out
+    assert "alignment" in out
+
+
+def test_a_fork_is_resumed_like_any_session(sandbox: Run) -> None:
+    key = session_of(sandbox)
+    forked = str(
+        lines(sandbox("sessions", "fork", key, "--at", "9", "--seed", "5", "--json")[1])[0]["session"]
+    )
+    assert sandbox("resume", forked)[0] == 0
+    listed = lines(sandbox("sessions", "list", "--json")[1])
+    assert (listed[0]["parent"], listed[0]["parent_seq"], listed[0]["seed"]) == (key, 9, 5)
+
+
+def test_a_deleted_session_is_gone(sandbox: Run) -> None:
+    key = session_of(sandbox)
+    assert sandbox("sessions", "delete", key, "--yes")[0] == 0
+    code, _, err = sandbox("sessions", "show", key)
+    assert (code, "There is no session" in err) == (2, True)
+
+
+def test_a_question_to_the_society_shows_draft_ratings_and_revision(sandbox: Run) -> None:
+    code, out, _ = sandbox("ask", "May I?", "--society", "--seat", "B2", "--in", "scripted")
+    assert code == 0
+    for part in ("B2, draft:", "rates it", "B2, revision:", "observers: alignment"):
+        assert part in out
+
+
+def test_a_question_to_a_stored_session_is_kept_there(sandbox: Run) -> None:
+    key = session_of(sandbox)
+    assert sandbox("ask", "May I?", "--seat", "A2", "--in", key)[0] == 0
+    shown = lines(sandbox("sessions", "show", key, "--json")[1])[0]["interactions"]
+    assert shown[-1]["kind"] == "answer"  # type: ignore[index]
+
+
+def test_talk_and_ratings_work_outside_rounds(sandbox: Run) -> None:
+    key = session_of(sandbox)
+    code, out, _ = sandbox("chat", "Good morning!", "--to", "A1,B1", "--in", key)
+    assert code == 0
+    assert out.count(":") >= 2
+    message = "5.reply.A1"
+    assert sandbox("rate", message, "--in", key, "--value", "6", "--reason", "kind", "--as", "ana")[0] == 0
+    assert sandbox("rate", message, "--in", key, "--seat", "B2", "--dimension", "engagement")[0] == 0
+    ratings = lines(sandbox("sessions", "export", key, "--what", "ratings")[1])[-2:]
+    assert [(r["rater"], r["method"], r["target"]) for r in ratings] == [
+        ("ana", "human", message),
+        ("B2", "text", message),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "nowhere.toml"), "There is no file 'nowhere.toml'"),
+        (("run", "scripted", "--model", "gpt-4"), "'gpt-4' is not a model"),
+        (("run", "scripted", "--model", "scripted/nobody"), "no scripted model 'nobody'"),
+        (("run", "scripted", "--questions", "none.txt"), "There is no file"),
+        (("run", "scripted", "--seats", "many"), "ROWSxCOLUMNS"),
+        (("run", "scripted", "--per-seat", "999"), "there are 72 questions"),
+        (("ask", " ", "--in", "scripted"), "The text is empty"),
+        (("ask", "x", "--in", "scripted", "--seat", "Z9"), "There is no seat 'Z9'"),
+        (("ask", "x", "--in", "no-such-session"), "There is no session"),
+        (("rate", "1.draft"), "Give either --value"),
+        (("run", "scripted", "--db", "mysql://x"), "not supported"),
+    ],
+)
+def test_wrong_input_ends_with_code_two_and_the_remedy(
+    sandbox: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    code, _, err = sandbox(*arguments)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_failed_answer_has_an_exit_code_of_its_own(sandbox: Run) -> None:
+    code, out, _ = sandbox("ask", "x", "--in", "scripted", "--model", "scripted/steady?fail=refused")
+    assert code == 4
+    assert "refused" in out
+
+
+def test_text_of_models_reaches_the_terminal_without_control_sequences(sandbox: Run) -> None:
+    hostile = "\x1b]52;c;aGk=\x07\x1b[2J[/INST] [@click=app.quit]x[/] \u202eabc"
+    code, out, _ = sandbox("ask", hostile, "--in", "scripted", "--model", "scripted/echo")
+    assert code == 0
+    assert "[/INST] [@click=app.quit]x[/]" in out
+    for forbidden in ("\x1b]", "\x1b[2J", "\x07", "\u202e"):
+        assert forbidden not in out
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_cleanly_and_resume_completes(tmp_path: Path, kind: signal.Signals) -> None:
+    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path), "COLUMNS": "120"}
+    command = [sys.executable, "-m", "sandbox.cli"]
+    slow = [
+        *command,
+        "run",
+        "scripted",
+        "--seats",
+        "3x3",
+        "--model",
+        "scripted/steady?latency=400",
+        "--rounds",
+        "3",
+    ]
+    process = subprocess.Popen(
+        slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    time.sleep(3.5)
+    process.send_signal(kind)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert "Go on with: sandbox resume scripted-" in out
+    assert "Traceback" not in err
+
+    def said(*arguments: str) -> str:
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, check=True, env=environment
+        ).stdout
+
+    assert lines(said("sessions", "list", "--json"))[0]["status"] == "paused"
+    said("resume")
+    assert lines(said("sessions", "list", "--json"))[0]["status"] == "finished"
+
+
+def test_the_doctor_says_what_works_here(sandbox: Run) -> None:
+    code, out, _ = sandbox("doctor", "--json")
+    checks = {str(check["name"]): check for check in lines(out)}
+    assert code == 0
+    assert checks["local models"]["state"] == "ok"
+    assert checks["database"]["state"] == "ok"
+    assert "SANDBOX" not in out
