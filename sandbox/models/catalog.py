@@ -104,11 +104,8 @@ class Catalog:
         return Budgeted(self._bounded(model, spec.name.partition("/")[0]), self._ledger, model.estimate)
 
     def _bounded(self, model: Model, provider: str) -> Model:
-        """Retries outside, so that waiting for another try holds no slot."""
+        """Retries inside: who is asked to slow down keeps a slot, and waiting for one costs no time."""
         if provider not in self._gates:
             self._gates[provider] = Gate(self._limits.per_provider, self._limits.requests_per_minute)
-        return Retrying(
-            Limited(model, self._gates[provider]),
-            attempts=self._limits.attempts,
-            timeout_s=self._limits.timeout_s,
-        )
+        patient = Retrying(model, attempts=self._limits.attempts, timeout_s=self._limits.timeout_s)
+        return Limited(patient, self._gates[provider])

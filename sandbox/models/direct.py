@@ -214,7 +214,8 @@ def _choices(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _content(choice: Mapping[str, Any], part: str) -> str:
     held = choice.get(part) or {}
-    text = held.get("content") if isinstance(held, dict) else held
+    # A refusal is said in a field of its own, and is an answer like any other.
+    text = (held.get("content") or held.get("refusal")) if isinstance(held, dict) else held
     if not isinstance(text, str | None):
         raise ValueError("no text")
     return text or ""

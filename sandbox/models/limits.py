@@ -82,7 +82,7 @@ class Retrying:
 
 
 class Limited:
-    """At most so many calls at once and so many a minute, shared by all models of one provider."""
+    """At most so many calls at once, and so many begun a minute, shared by all models of one provider."""
 
     def __init__(self, model: Model, gate: Gate) -> None:
         self._model = model

@@ -175,7 +175,8 @@ def _first_choice(response: Any) -> tuple[str | None, str]:
     if not choices:
         raise EmptyReply("The provider's reply held no choices.")
     finish = choices[0].finish_reason or "stop"
-    text = choices[0].message.content
+    message = choices[0].message
+    text = message.content or getattr(message, "refusal", None)
     if finish == "content_filter" and not text:
         raise ModelRefused("The provider's content filter stopped the reply.")
     return text, finish

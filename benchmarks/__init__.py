@@ -1,0 +1,1 @@
+"""Measurements: each prints figures beside a peer or a limit measured in the same run, as medians."""

@@ -1,0 +1,33 @@
+"""What the measurements share."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+from collections.abc import Sequence
+
+
+def median(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median with the lowest and highest."""
+    return f"{median(values):,.1f} ({min(values):,.1f}–{max(values):,.1f})"
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def written_bytes() -> int | None:
+    """Bytes this process has written so far, as Linux counts them; None elsewhere."""
+    try:
+        with open("/proc/self/io") as file:  # noqa: PTH123 - not a path of ours
+            return next(int(line.split()[1]) for line in file if line.startswith("wchar"))
+    except OSError:
+        return None

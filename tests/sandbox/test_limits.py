@@ -1,0 +1,266 @@
+"""The wrappers around a model: retries, limits and budgets, against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from fake_provider import (
+    BROKEN,
+    EMPTY,
+    HANG,
+    KEY,
+    NULL,
+    RESET,
+    FakeProvider,
+    Reaction,
+    asking,
+    echo_key,
+    fail,
+    say,
+)
+
+from sandbox.errors import (
+    BudgetExhausted,
+    EmptyReply,
+    ModelError,
+    ModelRefused,
+    ModelTimeout,
+    ModelUnavailable,
+)
+from sandbox.exchange import Reply, Sampling
+from sandbox.models.base import Model
+from sandbox.models.direct import DirectModel, HttpSessions
+from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Retrying
+from sandbox.models.remote import LiteLLMModel, litellm
+from sandbox.redaction import Redactor
+from sandbox.rubric import Scale
+
+PRICED = "openai/gpt-4o-mini"
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as server:
+        yield server
+
+
+@pytest.fixture
+async def direct(provider: FakeProvider) -> AsyncIterator[DirectModel]:
+    sessions = HttpSessions(timeout_s=5)
+    yield DirectModel(provider.url, "m", sessions, Redactor([KEY]), key=KEY)
+    await sessions.close()
+
+
+@pytest.fixture
+async def priced(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LiteLLMModel]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    library = litellm()
+    yield LiteLLMModel(PRICED, Redactor([KEY]), api_base=provider.url)
+    await library.close_litellm_async_clients()
+
+
+@pytest.fixture(params=["direct", "priced"])
+def either(request: pytest.FixtureRequest) -> Model:
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+def retrying(model: Model, attempts: int = 3, timeout_s: float = 10, longest: float = 0.02) -> Retrying:
+    return Retrying(model, attempts=attempts, timeout_s=timeout_s, longest_wait_s=longest, first_wait_s=0.01)
+
+
+async def error_of(model: Model, on_delta: Callable[[str], None] | None = None) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        await model.generate(asking(), on_delta)
+    return caught.value
+
+
+@pytest.mark.parametrize("fault", [fail(429), fail(500), EMPTY, NULL, RESET], ids=str)
+async def test_attempts_are_capped_in_all(either: Model, provider: FakeProvider, fault: Reaction) -> None:
+    provider.script = fault
+    error = await error_of(retrying(either))
+    assert error.attempts == len(provider.calls) == 3
+
+
+async def test_faults_of_different_kinds_share_one_count(direct: DirectModel, provider: FakeProvider) -> None:
+    provider.script = [EMPTY, fail(429), fail(500), say("Fine.")]
+    assert (await retrying(direct, 4).generate(asking())).usage.attempts == 4
+    provider.script = [*[EMPTY] * 4, EMPTY, fail(429), fail(500), say("Fine.")]
+    error = await error_of(retrying(direct, 3))
+    assert type(error) is ModelUnavailable, "the last one is told of"
+    assert error.attempts == 3
+
+
+async def test_a_refusal_is_final(direct: DirectModel, provider: FakeProvider) -> None:
+    provider.script = echo_key
+    error = await error_of(retrying(direct))
+    assert type(error) is ModelRefused
+    assert error.attempts == len(provider.calls) == 1
+
+
+async def test_the_provider_says_how_long_to_wait(either: Model, provider: FakeProvider) -> None:
+    provider.script = [fail(429, retry_after="0.4"), say("Fine.")]
+    reply = await retrying(either, longest=5).generate(asking())
+    assert reply.usage.attempts == 2
+    assert 0.4 <= provider.calls[1].at - provider.calls[0].at < 2
+
+
+@pytest.mark.parametrize("header", ["86400", "inf", "nan", "-5", "soon", "Wed, 21 Oct 2099 07:28:00 GMT"])
+async def test_no_wait_is_endless_or_broken(direct: DirectModel, provider: FakeProvider, header: str) -> None:
+    provider.script = fail(429, retry_after=header)
+    asked = (await error_of(direct)).retry_after
+    assert asked in (None, 0, 86400)
+    provider.script = [fail(429, retry_after=header)] * 2 + [say("Fine.")]
+    started = time.monotonic()
+    assert (await retrying(direct).generate(asking())).text == "Fine."
+    assert time.monotonic() - started < 1
+
+
+async def test_what_was_read_is_not_taken_back(direct: DirectModel, provider: FakeProvider) -> None:
+    provider.script = [BROKEN, say("Fine.")]
+    pieces: list[str] = []
+    error = await error_of(retrying(direct), pieces.append)
+    assert "".join(pieces) == "This text is never"
+    assert error.attempts == len(provider.calls) == 1
+
+
+async def test_a_stream_that_fails_before_its_text_is_tried_again(
+    direct: DirectModel, provider: FakeProvider
+) -> None:
+    provider.script = [fail(500), EMPTY, say("Fine indeed.")]
+    pieces: list[str] = []
+    reply = await retrying(direct).generate(asking(), pieces.append)
+    assert (reply.text, "".join(pieces), reply.usage.attempts) == ("Fine indeed.", "Fine indeed.", 3)
+
+
+@pytest.mark.parametrize(("script", "least"), [(HANG, 1), (fail(500), 2)], ids=["hangs", "fails"])
+async def test_the_time_allowed_is_for_all_attempts(
+    direct: DirectModel, provider: FakeProvider, script: Reaction, least: int
+) -> None:
+    provider.script = script
+    started = time.monotonic()
+    error = await error_of(retrying(direct, 100, timeout_s=0.4, longest=0.1))
+    assert type(error) is ModelTimeout
+    assert 0.3 < time.monotonic() - started < 1.5
+    assert least <= error.attempts <= 99
+    assert len(provider.calls) in (error.attempts, error.attempts - 1)
+
+
+async def test_never_more_calls_at_once_than_allowed(direct: DirectModel, provider: FakeProvider) -> None:
+    provider.script = say("Fine.", delay=0.03)
+    gate = Gate(3)
+    seats = [Limited(direct, gate), Limited(direct, gate)]  # the models of one provider
+    await asyncio.gather(*(seats[n % 2].generate(asking()) for n in range(14)))
+    assert provider.most_at_once == 3
+    await asyncio.gather(*(Limited(direct, Gate(3)).generate(asking()) for _ in range(8)))
+    assert provider.most_at_once == 8, "another provider's calls are not held up"
+
+
+async def test_failures_give_their_place_back(direct: DirectModel, provider: FakeProvider) -> None:
+    provider.script = fail(500)
+    limited = Limited(direct, Gate(2))
+    for _ in range(3):
+        await error_of(limited)
+    provider.script = HANG
+    calls = [asyncio.create_task(limited.generate(asking())) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    provider.script = say("Fine.")
+    assert (await asyncio.wait_for(limited.generate(asking()), 2)).text == "Fine."
+
+
+async def test_calls_a_minute_are_limited(direct: DirectModel, provider: FakeProvider) -> None:
+    limited = Limited(direct, Gate(50, per_minute=600))  # ten at once, then ten a second
+    await asyncio.gather(*(limited.generate(asking()) for _ in range(14)))
+    times = sorted(call.at for call in provider.calls)
+    assert times[9] - times[0] < 0.3
+    assert times[13] - times[0] > 0.35
+
+
+async def test_waiting_for_another_try_holds_no_place(direct: DirectModel, provider: FakeProvider) -> None:
+    provider.script = [fail(429, retry_after="0.4"), say("Quick."), say("Late.")]
+    seat = retrying(Limited(direct, Gate(1)), longest=5)
+    late = asyncio.create_task(seat.generate(asking()))
+    await asyncio.to_thread(provider.asked.wait, 5)
+    assert (await seat.generate(asking())).text == "Quick."
+    assert not late.done()
+    assert (await late).text == "Late."
+
+
+async def test_calls_together_cannot_overdraw(priced: LiteLLMModel, provider: FakeProvider) -> None:
+    provider.script = say("Fine.", delay=0.1, prompt_tokens=20, completion_tokens=10)
+    ledger = Ledger(priced.estimate(asking()) * 3.5)
+    model = Budgeted(priced, ledger, priced.estimate)
+    results = await asyncio.gather(*(model.generate(asking()) for _ in range(20)), return_exceptions=True)
+    replies = [result for result in results if isinstance(result, Reply)]
+    assert len(replies) == len(provider.calls) == 3
+    assert all(type(r) is BudgetExhausted for r in results if not isinstance(r, Reply))
+    assert ledger.spent == pytest.approx(3 * (20 * 1.5e-7 + 10 * 6e-7))
+    assert ledger.spent == pytest.approx(sum(reply.usage.cost for reply in replies))
+    rest = ledger.cap - ledger.spent if ledger.cap else 0
+    ledger.reserve(rest * 0.999)  # nothing is left promised
+    with pytest.raises(BudgetExhausted):
+        ledger.reserve(rest * 0.002)
+
+
+@pytest.mark.parametrize("fault", [fail(500), EMPTY, HANG], ids=["fails", "empty", "cancelled"])
+async def test_failed_calls_give_their_promise_back(
+    priced: LiteLLMModel, provider: FakeProvider, fault: Reaction
+) -> None:
+    provider.script = fault
+    ledger = Ledger(priced.estimate(asking()) * 1.5)
+    model = Budgeted(priced, ledger, priced.estimate)
+    for _ in range(3):
+        with pytest.raises((ModelUnavailable, EmptyReply, TimeoutError)):
+            await asyncio.wait_for(model.generate(asking()), 0.2 if fault is HANG else 5)
+    assert ledger.spent == 0
+    provider.script = say("Fine.")
+    assert (await model.generate(asking())).text == "Fine."
+    assert ledger.spent > 0
+
+
+async def test_a_resumed_budget_counts_what_was_spent(priced: LiteLLMModel, provider: FakeProvider) -> None:
+    estimate = priced.estimate(asking())
+    model = Budgeted(priced, Ledger(estimate * 5, spent=estimate * 4.5), priced.estimate)
+    assert type(await error_of(model)) is BudgetExhausted
+    assert not provider.calls
+
+
+async def test_streamed_calls_cost_the_same(priced: LiteLLMModel, provider: FakeProvider) -> None:
+    provider.script = say("Ask her first.", prompt_tokens=1000, completion_tokens=100)
+    plain = await priced.generate(asking())
+    streamed = await priced.generate(asking(), [].append)
+    assert streamed.usage.cost == plain.usage.cost == pytest.approx(1000 * 1.5e-7 + 100 * 6e-7)
+
+
+@pytest.mark.parametrize("name", [PRICED, "openai/gpt-4", "openai/gpt-4.1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Is it right to lie? " * 50,
+        "क्या झूठ बोलना सही है? " * 50,
+        "饕餮齉龘靐爩麤" * 60,
+        "🦄👩🏽‍🚀" * 60,
+        "<|z%~#Q9^" * 60,
+    ],
+    ids=["english", "hindi", "rare", "emoji", "symbols"],
+)
+@pytest.mark.parametrize("scale", [None, Scale()], ids=["answer", "rating"])
+async def test_an_estimate_is_the_most_that_a_call_can_cost(
+    priced: LiteLLMModel, provider: FakeProvider, name: str, text: str, scale: Scale | None
+) -> None:
+    request = asking(text, scale=scale, sampling=Sampling(max_tokens=50))
+    messages = [{"role": message.role, "content": message.content} for message in request.messages]
+    tokens = litellm().token_counter(model=name, messages=messages)
+    provider.script = say('{"rating": 3}', prompt_tokens=tokens, completion_tokens=50)
+    model = LiteLLMModel(name, Redactor(), api_base=provider.url)
+    assert 0 < (await model.generate(request)).usage.cost <= model.estimate(request)
+
+
+def test_what_has_no_price_is_estimated_as_free() -> None:
+    assert LiteLLMModel("openai/some-model", Redactor()).estimate(asking()) == 0
