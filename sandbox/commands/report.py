@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -23,17 +30,19 @@ class LiveProgress:
         self._console = console
         self._rounds = rounds
         self._progress = Progress(
+            SpinnerColumn(),
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}", markup=False),
+            TextColumn("turns{task.fields[status]}", markup=False),
             TimeElapsedColumn(),
             console=console,
             transient=True,
         )
-        self._task = self._progress.add_task("starting", total=None, status="")
+        self._what = "starting"
+        self._task = self._progress.add_task(self._what, total=0, status="")
         self._open: dict[int, list[ev.Event]] = {}
-        self._turns = self._ratings = self._unparsed = self._failed = 0
+        self._expected = self._ratings = self._unparsed = self._failed = 0
 
     def __enter__(self) -> LiveProgress:
         self._progress.start()
@@ -52,35 +61,35 @@ class LiveProgress:
         """Show one more event."""
         event = recorded.event
         match event:
-            case ev.RoundStarted(round=number, count=count):
-                self._turns = 0
-                self._progress.reset(
-                    self._task, total=count, description=f"round {number}/{self._rounds}", status=""
-                )
+            case ev.RoundStarted(round=number):
+                self._expected = 0
+                self._what = f"round {number}/{self._rounds}"
+                self._progress.reset(self._task, total=0, description=self._what)
             case ev.InteractionStarted(interaction=interaction):
                 self._open[interaction] = [event]
+                # Draft, revision, peers' ratings; observers rate both by two criteria, mostly.
+                self._expected += 2 + len(event.peers) + 4 * len(event.observers)
+                self._progress.update(self._task, total=self._expected)
             case ev.MessagePosted() | ev.RatingGiven() | ev.TurnFailed():
                 self._open.setdefault(event.interaction, []).append(event)
                 self._count(event)
             case ev.InteractionFinished(interaction=interaction):
                 events = self._open.pop(interaction, [])
                 self._line([*events, event])
-                self._progress.advance(self._task)
             case _:
                 pass
 
     def _count(self, event: ev.Step) -> None:
-        self._turns += 1
         if isinstance(event, ev.RatingGiven):
             self._ratings += 1
             self._unparsed += event.value is None
         self._failed += isinstance(event, ev.TurnFailed)
-        status = f"{self._turns} turns"
+        status = ""
         if self._unparsed:
             status += f", {self._unparsed} of {self._ratings} ratings unparsed"
         if self._failed:
             status += f", {self._failed} failed"
-        self._progress.update(self._task, status=status)
+        self._progress.update(self._task, advance=1, description=self._what, status=status)
 
     def _line(self, events: Sequence[ev.Event]) -> None:
         if not isinstance(events[0], ev.InteractionStarted):

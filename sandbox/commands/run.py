@@ -159,7 +159,7 @@ def _conclude(console: Console, store: Store, handle: Handle, seen: list[ev.Even
         console.print(interactions_table(records[-_SHOWN:], console.width))
         if len(records) > _SHOWN:
             console.print(f"The last {_SHOWN} of {len(records)} are shown.", style="dim")
-    console.print(totals(records, started), markup=False, soft_wrap=True)
+    console.print(totals(records, started), markup=False)
     _note_on_model(console, records)
     console.print(f"Stored as {handle.key} in {store.database.location}", markup=False, soft_wrap=True)
     seat = records[-1].seat if records else "A1"
