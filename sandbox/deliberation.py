@@ -149,6 +149,7 @@ def _peer_requests(plan: Plan, draft: str) -> tuple[Request, ...]:
     rubric = plan.rubric
     fields = form(rubric.language)
     criterion = rubric.criterion(rubric.peer)
+    judging = plan.judging
     bodies: dict[Recalled | None, ChatMessage] = {}  # peers who recall the same are told the same
 
     def body(recalled: Recalled | None) -> ChatMessage:
@@ -172,7 +173,7 @@ def _peer_requests(plan: Plan, draft: str) -> tuple[Request, ...]:
             seat=peer.name,
             purpose="rate",
             messages=(introduction(rubric.language, peer), body(plan.recalled.get(peer.name))),
-            sampling=plan.judging,
+            sampling=judging,
             seed=plan.seed_of(f"rate.{peer.name}"),
             scale=rubric.scale,
             form=fields,

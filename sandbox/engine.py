@@ -7,12 +7,13 @@ committed are made again. It knows neither terminals nor HTTP; whoever watches g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from sandbox import events as ev
 from sandbox.conversation import PERSON, Judgement, Message, converse, judge, vote
 from sandbox.deliberation import Course, Plan, deliberate
+from sandbox.desk import Desk, Tray
 from sandbox.embeddings import Embedder
 from sandbox.errors import BudgetExhausted, ModelError, SandboxError, SessionError
 from sandbox.exchange import Answered, Failure, Outcome, Request, Usage
@@ -57,6 +58,7 @@ class Engine:
         self._observers = {observer.name: observer for observer in society.observers}
         self._answers_as = {seat.name: seat.model for seat in society.seats()}
         self._rates_as = self._answers_as | {a.name: a.rating_model for a in society.agents if a.rating_model}
+        self._desk = Desk()
         self._schedule = Schedule(society, progress.seed)
         self._recollection = Recollection(society, embedder)
         self._remembered = 0
@@ -160,6 +162,8 @@ class Engine:
             raise SessionError(
                 f"A rating must lie from {rubric.scale.low} to {rubric.scale.high}, not {value:g}."
             )
+        if rater in self._answers_as:
+            raise SessionError(f"'{rater}' is a seat; a person can't rate under its name. Choose another.")
         number = self._progress.next_interaction
         course = vote(
             number,
@@ -196,30 +200,46 @@ class Engine:
 
     async def _round(self, number: int) -> None:
         await self._prepare()
-        assignments = self._schedule.assignments(number)
-        questions = self._progress.society.questions
-        await self._embedder.embed([questions[a.question].text for a in assignments])
-        round = self._progress.open_round
-        if round is None:
-            first = self._progress.next_interaction
-            await self._record([ev.RoundStarted(round=number, first=first, count=len(assignments))])
-            round = OpenRound(number, first, len(assignments))
+        await self._begin_round(number)
+        opened = [o.started for o in self._progress.open.values() if o.started.round == number]
+        await self._embedder.embed([started.question for started in opened])
         slots = asyncio.Semaphore(self._progress.society.limits.in_flight)
         async with asyncio.TaskGroup() as group:
-            for interaction, assigned in enumerate(assignments, round.first):
-                if interaction not in round.finished:
-                    question = questions[assigned.question].text
-                    group.create_task(self._interaction(slots, interaction, number, assigned.agent, question))
+            for started in opened:
+                group.create_task(self._go_on(started, slots))
         await self._record([ev.RoundFinished(round=number)])
 
-    async def _interaction(
-        self, slots: asyncio.Semaphore, number: int, round: int, agent: Agent, question: str
-    ) -> None:
+    async def _begin_round(self, number: int) -> None:
+        """Put on record who is asked what, all at once; or what of it a fork in its midst has cut off."""
+        questions = self._progress.society.questions
+        assignments = self._schedule.assignments(number)
+        events: list[ev.Event] = []
+        round = self._progress.open_round
+        if round is None:
+            round = OpenRound(number, self._progress.next_interaction, len(assignments))
+            events.append(ev.RoundStarted(round=number, first=round.first, count=round.count))
+        observers = tuple(self._observers)
+        for interaction, assigned in enumerate(assignments, round.first):
+            if interaction in round.finished or interaction in self._progress.open:
+                continue
+            peers = self._schedule.peers(interaction, assigned.agent)
+            events.append(
+                ev.InteractionStarted(
+                    interaction=interaction,
+                    round=number,
+                    seat=assigned.agent.name,
+                    question=questions[assigned.question].text,
+                    peers=tuple(peer.name for peer in peers),
+                    observers=observers,
+                )
+            )
+        if events:
+            await self._record(events)
+
+    async def _go_on(self, started: ev.InteractionStarted, slots: asyncio.Semaphore) -> None:
         async with slots:
-            peers = self._schedule.peers(number, agent)
-            observers = tuple(self._observers.values())
-            plan = await self._plan(number, round, question, agent, peers, observers, revise=True)
-            await self._drive(deliberate(plan), number)
+            if course := await self._course_of(started):
+                await self._drive(course, started.interaction)
 
     async def _finish_loose_ends(self) -> None:
         """End the questions and messages outside rounds that a crash left half done."""
@@ -238,7 +258,7 @@ class Engine:
             agent = self._agents[started.seat]
             whole = started.kind == "deliberation"
             plan = await self._plan(
-                started.interaction, None, started.question, agent, peers, observers, revise=whole
+                started.interaction, started.round, started.question, agent, peers, observers, revise=whole
             )
             return deliberate(plan)
         if started.kind == "chat":
@@ -298,27 +318,22 @@ class Engine:
             steps = {answered.step for answered in known}
             outstanding = [request for request in outstanding if request.step not in steps]
             events = [event for event in events if not opened.holds(event)]
-        desk = _Desk()
+        tray: Tray[Answered] = Tray(self._desk)
         try:
             while True:
                 if events:
                     await self._record(events)
-                events = []
-                if len(outstanding) == 1 and desk.is_idle:
-                    answers = [await self._answer(interaction, outstanding[0])]
-                else:
-                    for request in outstanding:
-                        desk.start(self._answer(interaction, request))
-                    if desk.is_idle:
-                        return
-                    answers = await desk.next_answers()
-                outstanding = []
-                for answered in answers:
+                for request in outstanding:
+                    tray.start(self._answer(interaction, request))
+                if tray.is_empty:
+                    return
+                events, outstanding = [], []
+                for answered in await tray.collect():
                     turn = course.send(answered)
                     events += turn.events
                     outstanding += turn.requests
         finally:
-            desk.cancel()
+            tray.cancel()
 
     async def _answer(self, interaction: int, request: Request) -> Answered:
         return Answered(request.step, await self._outcome(interaction, request))
@@ -351,48 +366,6 @@ class Engine:
         """Say in the log that the run stopped; a log that can't be written any more has said so already."""
         with suppress(SandboxError):
             await self._record([ev.RunPaused(reason=reason, detail=self._redact(detail))])
-
-
-class _Desk:
-    """The requests of one interaction that are being answered, and the answers not yet taken.
-
-    What ``asyncio.wait`` does, at a third of its cost for the many short waits of a society.
-    """
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Answered]] = set()
-        self._done: list[asyncio.Task[Answered]] = []
-        self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is being answered or waits to be taken."""
-        return not self._tasks and not self._done
-
-    def start(self, answer: Coroutine[object, object, Answered]) -> None:
-        """Begin to answer."""
-        task = asyncio.create_task(answer)
-        self._tasks.add(task)
-        task.add_done_callback(self._finish)
-
-    async def next_answers(self) -> list[Answered]:
-        """The answers since the last call, at least one. Raises what an answer raised."""
-        if not self._done:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        done, self._done = self._done, []
-        return [task.result() for task in done]
-
-    def cancel(self) -> None:
-        """Stop what is still being answered."""
-        for task in self._tasks:
-            task.cancel()
-
-    def _finish(self, task: asyncio.Task[Answered]) -> None:
-        self._tasks.discard(task)
-        self._done.append(task)
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

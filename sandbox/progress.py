@@ -81,6 +81,8 @@ class Progress:
     def apply(self, event: ev.Event) -> None:
         """Take one more event into account; events come in the order of the log."""
         match event:
+            case ev.RatingGiven() | ev.MessagePosted() | ev.TurnFailed():  # the most frequent first
+                self._answer(event)
             case ev.SessionForked(seed=seed):
                 self.seed = self.seed if seed is None else seed
                 self.status = "paused"
@@ -101,8 +103,6 @@ class Progress:
             case ev.InteractionStarted():
                 self.open[event.interaction] = OpenInteraction(event)
                 self.next_interaction = max(self.next_interaction, event.interaction + 1)
-            case ev.MessagePosted() | ev.RatingGiven() | ev.TurnFailed():
-                self._answer(event)
             case ev.InteractionFinished():
                 self._end_interaction(event)
             case ev.SessionCreated():

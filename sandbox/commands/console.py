@@ -33,6 +33,11 @@ def short(text: str, width: int, style: str = "") -> Text:
     return Text(one_line(text, width), style=style)
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: "1 agent", "2 agents"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def number(value: float | None) -> str:
     """A rating with one decimal, or a dash for none."""
     return "–" if value is None else f"{value:.1f}"

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox import events as ev
-from sandbox.commands.console import opened, print_json, safe, short, terminal, with_json, with_store
+from sandbox.commands.console import counted, opened, print_json, safe, short, terminal, with_json, with_store
 from sandbox.commands.report import interactions_table
 from sandbox.progress import fold
 from sandbox.records import InteractionRecord, assemble, mean
@@ -87,8 +87,8 @@ def show(session: str, interaction: int | None, limit: int, as_json: bool, setti
     society = fold(events).society
     console.print(
         safe(
-            f"{row.key}: {society.name}, {len(society.agents)} agents, {len(society.observers)} observers, "
-            f"round {row.round} of {row.rounds}, {row.head} events, {_status(row)}"
+            f"{row.key}: {society.name}, {counted(len(society.agents), 'agent')}, {counted(len(society.observers), 'observer')}, "
+            f"round {row.round} of {row.rounds}, {counted(row.head, 'event')}, {_status(row)}"
         )
     )
     models = sorted({seat.model for seat in society.seats()})

@@ -16,7 +16,7 @@ import click
 from rich.text import Text
 
 from sandbox.blueprint import examples
-from sandbox.commands.console import print_json, safe, terminal, with_json, with_store
+from sandbox.commands.console import counted, print_json, safe, terminal, with_json, with_store
 from sandbox.embeddings import MINILM_PACKAGE
 from sandbox.errors import SandboxError, UserError
 from sandbox.settings import Settings
@@ -102,7 +102,7 @@ def _database(settings: Settings) -> Check:
     store = Store.open(settings.database)
     try:
         count = len(listing(store.database))
-        return Check("database", "ok", f"{store.database.location}, {count} sessions")
+        return Check("database", "ok", f"{store.database.location}, {counted(count, 'session')}")
     finally:
         store.close()
 

@@ -276,6 +276,7 @@ def test_any_message_can_be_rated_by_a_seat_and_by_a_person(sqlite_store: Store)
         (lambda e: e.say("x", ["nobody"]), "no seat 'nobody'"),
         (lambda e: e.vote("1.draft", "alignment", 8), "from 1 to 7"),
         (lambda e: e.vote("1.draft", "beauty", 5), "no dimension 'beauty'"),
+        (lambda e: e.vote("1.draft", "alignment", 5, rater="S1"), "'S1' is a seat"),
     ],
 )
 def test_what_can_not_be_is_refused_with_the_remedy(sqlite_store: Store, call, message: str) -> None:  # type: ignore[no-untyped-def]
