@@ -87,7 +87,8 @@ def show(session: str, interaction: int | None, limit: int, as_json: bool, setti
     society = fold(events).society
     console.print(
         safe(
-            f"{row.key}: {society.name}, {counted(len(society.agents), 'agent')}, {counted(len(society.observers), 'observer')}, "
+            f"{row.key}: {society.name}, {counted(len(society.agents), 'agent')}, "
+            f"{counted(len(society.observers), 'observer')}, "
             f"round {row.round} of {row.rounds}, {counted(row.head, 'event')}, {_status(row)}"
         )
     )
