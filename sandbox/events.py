@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sandbox.exchange import FailureKind, Usage
 from sandbox.ratings import Method, UnparsedReason
 from sandbox.rubric import Rubric, Scale
-from sandbox.society import Society
+from sandbox.society import Seed, Society
 
 InteractionKind = Literal["deliberation", "answer", "chat", "rating"]
 InteractionOutcome = Literal["revised", "unrevised", "answered", "failed"]
@@ -40,7 +40,7 @@ class SessionForked(_Event):
     type: Literal["session_forked"] = "session_forked"
     parent: str
     at: int
-    seed: int | None = None
+    seed: Seed | None = None
 
 
 class RunPaused(_Event):

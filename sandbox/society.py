@@ -18,6 +18,7 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid")
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
 ModelSpec = Annotated[str, StringConstraints(min_length=3, max_length=500)]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Preset = Literal["all_good", "all_bad", "half_half", "mixed_half_half"]
 RESERVED_NAMES = frozenset({"all", "society", "person"})
 
@@ -113,7 +114,7 @@ class Society(BaseModel):
 
     model_config = _FROZEN
     name: str = Field(min_length=1, max_length=100)
-    seed: int = 0
+    seed: Seed = 0
     rounds: int = Field(default=1, ge=0, le=100_000)
     topology: Topology
     rubric: Rubric = Rubric()

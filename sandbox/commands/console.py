@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -23,6 +25,9 @@ from sandbox.text import one_line, printable
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+SEED = click.IntRange(-(2**63), 2**63 - 1)
+
+
 def safe(text: str, style: str = "") -> Text:
     """Text from anywhere, without control sequences and with markup off."""
     return Text(printable(text), style=style)
@@ -31,6 +36,17 @@ def safe(text: str, style: str = "") -> Text:
 def short(text: str, width: int, style: str = "") -> Text:
     """``safe`` on one line of at most ``width`` characters."""
     return Text(one_line(text, width), style=style)
+
+
+def program() -> str:
+    """How to call this program from here: its name, or its path if the name would not be found."""
+    if shutil.which("sandbox"):
+        return "sandbox"
+    called = Path(sys.argv[0])
+    if not called.name.startswith("sandbox"):
+        return "sandbox"
+    here = Path.cwd()
+    return str(called.relative_to(here) if called.is_relative_to(here) else called)
 
 
 def counted(count: int, noun: str) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sandbox import events as ev
 from sandbox.blueprint import Overrides, read_society
-from sandbox.commands.console import opened, print_json, terminal, with_json, with_store
+from sandbox.commands.console import SEED, opened, print_json, program, terminal, with_json, with_store
 from sandbox.commands.report import LiveProgress, interactions_table, totals
 from sandbox.errors import BudgetExhausted
 from sandbox.records import InteractionRecord, assemble
@@ -36,7 +36,7 @@ _SHOWN = 20
 @click.option("--per-seat", type=click.IntRange(min=0), help="Questions a seat a round; 0 for all of them.")
 @click.option("--seats", metavar="RxC|N", help="Another size: 4x4 for a grid, or a number.")
 @click.option("--model", metavar="SPEC", help="One model for all agents and observers.")
-@click.option("--seed", type=int, help="Another seed.")
+@click.option("--seed", type=SEED, help="Another seed.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="Pause when this much is spent.")
 @with_json
 @with_store
@@ -122,13 +122,13 @@ def _work(
         stopped = True
     except BudgetExhausted as error:
         console.print(f"Paused: {error}", markup=False, soft_wrap=True)
-        console.print(f"Go on with: sandbox resume {handle.key} --budget USD", markup=False)
+        console.print(f"Go on with: {program()} resume {handle.key} --budget USD", markup=False)
         sys.exit(BudgetExhausted.exit_code)
     if not as_json:
         _conclude(console, store, handle, seen, started)
     if stopped:
         console.print(
-            f"Stopped; what was done is kept. Go on with: sandbox resume {handle.key}", markup=False
+            f"Stopped; what was done is kept. Go on with: {program()} resume {handle.key}", markup=False
         )
         sys.exit(STOPPED)
 
@@ -165,11 +165,11 @@ def _conclude(console: Console, store: Store, handle: Handle, seen: list[ev.Even
     seat = records[-1].seat if records else "A1"
     console.print("Try next:", style="bold")
     for command in (
-        f"sandbox sessions show {handle.key}",
-        f'sandbox ask "Is it ever right to lie?" --in {handle.key} --seat {seat}',
-        f"sandbox sessions export {handle.key} --what ratings --format csv",
+        f"sessions show {handle.key}",
+        f'ask "Is it ever right to lie?" --in {handle.key} --seat {seat}',
+        f"sessions export {handle.key} --what ratings --format csv",
     ):
-        console.print(f"  {command}", markup=False, soft_wrap=True)
+        console.print(f"  {program()} {command}", markup=False, soft_wrap=True)
 
 
 def _note_on_model(console: Console, records: list[InteractionRecord]) -> None:

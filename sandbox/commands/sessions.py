@@ -12,7 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox import events as ev
-from sandbox.commands.console import counted, opened, print_json, safe, short, terminal, with_json, with_store
+from sandbox.commands.console import (
+    SEED,
+    counted,
+    opened,
+    print_json,
+    safe,
+    short,
+    terminal,
+    with_json,
+    with_store,
+)
 from sandbox.commands.report import interactions_table
 from sandbox.progress import fold
 from sandbox.records import InteractionRecord, assemble, mean
@@ -155,7 +165,7 @@ def replay(
 @click.option(
     "--at", type=click.IntRange(min=1), metavar="SEQ", help="The last event to keep (default: all)."
 )
-@click.option("--seed", type=int, help="Another seed for what comes after.")
+@click.option("--seed", type=SEED, help="Another seed for what comes after.")
 @with_json
 @with_store
 def fork(session: str, at: int | None, seed: int | None, as_json: bool, settings: Settings) -> None:

@@ -92,7 +92,7 @@ def test_a_run_ends_with_table_totals_place_and_what_to_try_next(sandbox: Run) -
         import shlex
 
         words = shlex.split(command)
-        assert words[0] == "sandbox"
+        assert words[0].endswith("sandbox")
         assert sandbox(*words[1:])[0] == 0, command
 
 
@@ -286,7 +286,7 @@ def test_ctrl_c_stops_cleanly_and_resume_completes(tmp_path: Path, kind: signal.
     process.send_signal(kind)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
-    assert "Go on with: sandbox resume scripted-" in out
+    assert "sandbox resume scripted-" in out
     assert "Traceback" not in err
 
     def said(*arguments: str) -> str:
