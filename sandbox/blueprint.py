@@ -6,16 +6,18 @@ every mistake into a message that names the place in the file. It loads no model
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sandbox.embeddings import embedder
 from sandbox.errors import SocietyError
+from sandbox.models.scripted import ScriptedModel
 from sandbox.models.spec import parse
 from sandbox.prompts import languages
 from sandbox.rubric import Rubric
@@ -27,6 +29,7 @@ from sandbox.society import (
     Limits,
     ModelSpec,
     Observer,
+    Persona,
     Preset,
     Question,
     Rules,
@@ -34,6 +37,7 @@ from sandbox.society import (
     Society,
 )
 from sandbox.sources import BUNDLED, read_memories, read_questions
+from sandbox.text import storable
 from sandbox.topology import Complete, Edges, Grid, Ring, Topology
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +51,7 @@ class AgentsPart(BaseModel):
     model: ModelSpec = "local/smollm2"
     rating_model: ModelSpec | None = None
     preset: Preset = "mixed_half_half"
-    persona: str = ""
+    persona: Persona = ""
     names: tuple[SeatName, ...] = ()
 
 
@@ -59,7 +63,7 @@ class SeatPart(BaseModel):
     model: ModelSpec | None = None
     rating_model: ModelSpec | None = None
     label: Label | None = None
-    persona: str | None = None
+    persona: Persona | None = None
     active: bool | None = None
 
 
@@ -68,7 +72,7 @@ class QuestionsPart(BaseModel):
 
     model_config = _STRICT
     source: str | None = None
-    list: tuple[str, ...] = ()
+    list: tuple[Annotated[str, Field(max_length=50_000)], ...] = ()
     limit: int | None = Field(default=None, ge=1)
 
 
@@ -98,6 +102,14 @@ class EdgesPart(BaseModel):
     model_config = _STRICT
     kind: Literal["edges"]
     edges: tuple[tuple[SeatName, SeatName], ...] = Field(min_length=1)
+
+    @field_validator("edges")
+    @classmethod
+    def _between_two(cls, edges: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        for one, other in edges:
+            if one == other:
+                raise ValueError(f"an edge joins two different seats, not '{one}' with itself")
+        return edges
 
 
 TopologyPart = Annotated[GridPart | CountPart | EdgesPart, Field(discriminator="kind")]
@@ -142,7 +154,13 @@ def read_society(path: str | Path, overrides: Overrides | None = None) -> Societ
     Raises ``SocietyError`` for anything that can't be run.
     """
     file = _find(path)
-    return society_from_text(file.read_text(encoding="utf-8"), str(path), file.parent, overrides)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SocietyError(f"'{path}' is not UTF-8 text (byte {error.start}). Convert it first.") from error
+    except OSError as error:
+        raise SocietyError(f"'{path}' can't be read: {error.strerror}.") from error
+    return society_from_text(text, str(path), file.parent, overrides)
 
 
 def society_from_text(
@@ -150,8 +168,8 @@ def society_from_text(
 ) -> Society:
     """The society in a TOML text; ``name`` is used in messages, ``folder`` for relative paths."""
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = _storable(tomllib.loads(text))
+    except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python reads
         raise SocietyError(f"{name} is not TOML: {error}.") from error
     except RecursionError as error:
         raise SocietyError(f"{name} is nested too deeply.") from error
@@ -160,6 +178,16 @@ def society_from_text(
         return _build(Blueprint.model_validate(_changed(data, overrides)), folder, overrides)
     except ValidationError as error:
         raise SocietyError(f"{name} can't be used.\n{explain(error)}") from error
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {storable(key): _storable(item) for key, item in value.items()}
+    return value
 
 
 def explain(error: ValidationError) -> str:
@@ -185,9 +213,14 @@ def examples() -> dict[str, str]:
 
 
 def _find(path: str | Path) -> Path:
-    given = Path(path).expanduser()
-    if given.is_file():
-        if given.stat().st_size > MAX_FILE_BYTES:
+    given = Path(path)
+    try:
+        given = given.expanduser()
+        size = given.stat().st_size if given.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # too long, in a closed folder, of an unknown home
+        size = None
+    if size is not None:
+        if size > MAX_FILE_BYTES:
             raise SocietyError(
                 f"'{path}' is too large for a society file. Put questions into a file of their own."
             )
@@ -241,10 +274,9 @@ def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _seats(text: str, topology: Mapping[str, Any]) -> dict[str, Any]:
-    rows, cross, columns = text.lower().partition("x")
-    if cross and rows.isdigit() and columns.isdigit():
-        return {"kind": "grid", "rows": int(rows), "columns": int(columns)}
-    if text.isdigit():
+    if sides := re.fullmatch(r"([0-9]{1,9})[xX]([0-9]{1,9})", text):
+        return {"kind": "grid", "rows": int(sides[1]), "columns": int(sides[2])}
+    if re.fullmatch(r"[0-9]{1,9}", text):
         kind = topology.get("kind", "ring")
         return {"kind": kind if kind in ("ring", "complete") else "ring", "size": int(text)}
     raise SocietyError(f"--seats takes ROWSxCOLUMNS (as 3x3) or a number, not '{text}'.")
@@ -286,13 +318,22 @@ def _topology(part: GridPart | CountPart | EdgesPart) -> tuple[Topology, tuple[s
 
 def _agents(blueprint: Blueprint, topology: Topology, edge_names: Sequence[str]) -> tuple[Agent, ...]:
     common = blueprint.agents
-    names = list(edge_names or common.names)[: topology.size]
+    if common.names and edge_names:
+        raise SocietyError("The edges name the seats. Leave agents.names out.")
+    if len(common.names) > topology.size:
+        raise SocietyError(
+            f"agents.names has {len(common.names)} names for {topology.size} seats. Leave some out."
+        )
+    names = list(edge_names or common.names)
     names += [name for name in _default_names(topology) if name not in names][: topology.size - len(names)]
     unknown = [seat.name for seat in blueprint.seats if seat.name not in names]
     if unknown:
         raise SocietyError(
             f"[[seats]] names {', '.join(unknown)}, but the seats are: {', '.join(names[:20])}."
         )
+    described = [seat.name for seat in blueprint.seats]
+    if twice := sorted({name for name in described if described.count(name) > 1}):
+        raise SocietyError(f"[[seats]] describes {', '.join(twice)} twice. Write one table for each seat.")
     labels = _labels(common.preset, topology.size, blueprint.seed)
     own = {seat.name: seat.model_dump(exclude_none=True) for seat in blueprint.seats}
     return tuple(
@@ -347,7 +388,10 @@ def _questions(part: QuestionsPart, folder: Path | None) -> tuple[Question, ...]
     if part.list and part.source:
         raise SocietyError("[questions] has both a source and a list. Keep one of them.")
     if part.list:
-        questions = tuple(Question(text=text.strip()) for text in dict.fromkeys(part.list))
+        texts = dict.fromkeys(text.strip() for text in part.list)
+        questions = tuple(Question(text=text) for text in texts if text)
+        if not questions:
+            raise SocietyError("questions.list holds blank questions only. Write some, or leave it out.")
     else:
         questions = read_questions(part.source or BUNDLED, folder)
     return questions[: part.limit]
@@ -355,10 +399,11 @@ def _questions(part: QuestionsPart, folder: Path | None) -> tuple[Question, ...]
 
 def _check(society: Society) -> None:
     """What only the whole shows: unreadable specs, too few questions, labels without memories."""
-    for spec in {a.model for a in society.agents} | {o.model for o in society.observers}:
-        parse(spec)
-    for spec in {a.rating_model for a in society.agents if a.rating_model}:
-        parse(spec)
+    answering = {seat.model for seat in society.seats()}
+    for spec in sorted(answering | {agent.rating_model or agent.model for agent in society.agents}):
+        parsed = parse(spec)
+        if parsed.family == "scripted":
+            ScriptedModel(parsed.name, dict(parsed.options))
     embedder(society.embedding)
     if society.rubric.language not in languages():
         raise SocietyError(

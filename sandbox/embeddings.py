@@ -162,7 +162,7 @@ def embedder(spec: str) -> Embedder:
         return CachedEmbedder(HashedEmbedder())
     if family == "local" and name:
         return CachedEmbedder(LocalEmbedder(name))
-    if family == "litellm" and "/" in name:
+    if family == "litellm" and all(name.partition("/")):
         return CachedEmbedder(RemoteEmbedder(name))
     raise SocietyError(
         f"'{spec}' is not an embedding. Write hashed, local/minilm, local/PATH_OR_HUB_NAME or "

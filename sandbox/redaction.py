@@ -11,14 +11,14 @@ from collections.abc import Iterable
 MASK = "[redacted]"
 _SHAPES = re.compile(
     r"""(?ix)
-    (?P<keep>
-        \b(?:api[_-]?key|access[_-]?token|token|secret|password|key|authorization)\b["']?\s*[=:]\s*["']?
-        (?:Bearer\s+|Basic\s+)?
+    (?P<url>://[^/\s:@]*:)[^/\s@]+(?=@)
+    | (?P<keep>
+        (?<![a-z0-9])(?:api[_-]?key|access[_-]?token|token|secret|password|key|authorization)\b
+        \\?["']?\s*[=:]\s*\\?["']?(?:Bearer\s+|Basic\s+)?
       | \bBearer\s+
-      | ://[^/\s:@]*:(?=[^/\s@]+@)
     )
-    (?P<secret>[^\s"'&,;)}\]@]{6,})
-    | \b(?:sk|pk|rk|gsk|hf|xai|ghp|glpat)[-_][A-Za-z0-9_-]{8,}
+    (?!\[redacted\])[^\s"'&,;)}\]@]{6,}
+    | \b(?-i:sk|pk|rk|gsk|hf|xai|ghp|glpat)[-_][A-Za-z0-9_-]{8,}
     | \bAIza[A-Za-z0-9_-]{20,}
     """
 )
@@ -35,4 +35,4 @@ class Redactor:
         """``text`` with every secret replaced by ``[redacted]``."""
         if self._known:
             text = self._known.sub(MASK, text)
-        return _SHAPES.sub(lambda m: (m.group("keep") or "") + MASK, text)
+        return _SHAPES.sub(lambda m: (m.group("url") or m.group("keep") or "") + MASK, text)

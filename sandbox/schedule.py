@@ -6,9 +6,9 @@ comes again; no seat is asked a question twice in one round.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from sandbox.errors import SocietyError
 from sandbox.seeds import draw, shuffled
 from sandbox.society import Agent, Society
 from sandbox.topology import neighbours
@@ -31,15 +31,26 @@ class Schedule:
         self._seed = seed
         self._agents = sorted((a for a in society.agents if a.active), key=lambda agent: agent.place)
         self._around: dict[int, tuple[tuple[Agent, ...], tuple[Agent, ...]]] = {}
-        self._order: tuple[int, tuple[int, ...]] | None = None
+        self._plain = tuple(range(self._questions))
+        self._order: tuple[int, tuple[int, ...]] = (-1, ())
 
     def assignments(self, round: int) -> list[Assignment]:
-        """The questions of round ``round`` (from 1), seat by seat in the order of their places."""
+        """The questions of round ``round`` (from 1), seat by seat in the order of their places.
+
+        Raises ``SocietyError`` if there are fewer questions than a seat is to be asked.
+        """
         each = self._rules.per_seat or self._questions
+        if not 0 < each <= self._questions:
+            raise SocietyError(
+                f"Every seat is to be asked {each or 'some'} questions a round, but the society has "
+                f"{self._questions}. Give it more questions, or lower rules.per_seat."
+            )
         position = (round - 1) * len(self._agents) * each
         dealt = []
         for agent in self._agents:
-            dealt += [Assignment(agent, index) for index in self._deal(position, each)]
+            for card in range(position, position + each):
+                turn, place = divmod(card, self._questions)
+                dealt.append(Assignment(agent, self._pass(turn, each)[place]))
             position += each
         return dealt
 
@@ -62,24 +73,31 @@ class Schedule:
             )
         return self._around[place]
 
-    def _deal(self, position: int, count: int) -> Iterator[int]:
-        seen: set[int] = set()
-        while len(seen) < count:
-            turn, place = divmod(position, self._questions)
-            order = self._pass(turn)
-            index = order[place]
-            if index in seen:  # a new pass began within this seat's hand
-                index = next(other for other in order if other not in seen)
-            seen.add(index)
-            position += 1
-            yield index
-
-    def _pass(self, turn: int) -> tuple[int, ...]:
+    def _pass(self, turn: int, each: int) -> tuple[int, ...]:
+        """The order of one pass; it depends on those before, back to one that begins with a hand."""
         if not self._rules.shuffle_questions:
-            turn = 0
-        if self._order is None or self._order[0] != turn:
-            everything = tuple(range(self._questions))
-            if self._rules.shuffle_questions:
-                everything = shuffled(everything, self._seed, "questions", turn)
-            self._order = (turn, everything)
-        return self._order[1]
+            return self._plain
+        known, order = self._order
+        if known != turn:
+            first = turn
+            while self._begun(first, each) and first - 1 != known:
+                first -= 1
+            for number in range(first, turn + 1):
+                order = self._next_pass(number, each, order)
+            self._order = (turn, order)
+        return order
+
+    def _begun(self, turn: int, each: int) -> int:
+        """How many questions of the hand that goes on in pass ``turn`` were dealt from the pass before."""
+        return turn * self._questions % each
+
+    def _next_pass(self, turn: int, each: int, before: tuple[int, ...]) -> tuple[int, ...]:
+        """Shuffled, but a hand begun in the pass before is completed with questions it does not hold."""
+        order = shuffled(self._plain, self._seed, "questions", turn)
+        begun = self._begun(turn, each)
+        if not begun:
+            return order
+        held = set(before[-begun:])
+        first = [index for index in order if index not in held][: each - begun]
+        taken = set(first)
+        return (*first, *(index for index in order if index not in taken))

@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from sandbox.rubric import Rubric
 from sandbox.topology import Topology
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no infinity
 
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
 ModelSpec = Annotated[str, StringConstraints(min_length=3, max_length=500)]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Persona = Annotated[str, StringConstraints(max_length=4000)]
 Preset = Literal["all_good", "all_bad", "half_half", "mixed_half_half"]
 RESERVED_NAMES = frozenset({"all", "society", "person"})
 
@@ -36,7 +37,7 @@ class Agent(BaseModel):
     model: ModelSpec
     rating_model: ModelSpec | None = None
     label: Label = "good"
-    persona: str = Field(default="", max_length=4000)
+    persona: Persona = ""
     active: bool = True
 
 

@@ -6,6 +6,7 @@ It knows the shapes of files, not what a society does with their rows. Every err
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -43,7 +44,7 @@ def read_questions(source: str, folder: Path | None = None) -> tuple[Question, .
         text = storable(_field(row, _QUESTION_KEYS, where)).strip()
         if text and text not in questions:
             try:
-                questions[text] = Question(text=text, topic=str(row.get("topic") or ""))
+                questions[text] = Question(text=text, topic=storable(str(row.get("topic") or "")))
             except ValidationError as error:
                 raise SocietyError(f"{where}: {error.errors()[0]['msg']}.") from error
     if not questions:
@@ -91,7 +92,7 @@ def _rows(path: Path) -> Rows:
 
 
 def _plain_lines(path: Path) -> Rows:
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         yield f"{path}, line {number}", {"question": line}
 
 
@@ -110,7 +111,7 @@ def _objects(text: str, name: str) -> Rows:
 
 
 def _table(text: str, name: str) -> Rows:
-    reader = csv.DictReader(text.splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(text))
     try:
         for row in reader:
             yield f"{name}, line {reader.line_num}", {str(k).strip().lower(): v for k, v in row.items()}
@@ -121,6 +122,8 @@ def _table(text: str, name: str) -> Rows:
 def _from_hub(source: str) -> Rows:
     parts = source.removeprefix(HUB_PREFIX).split(":")
     name, split, column = parts[0], (parts[1:] or ["train"])[0] or "train", (parts[2:] or [""])[0]
+    if not name:
+        raise SocietyError(f"'{source}' names no dataset. Write hf:NAME[:SPLIT[:COLUMN]].")
     try:
         from datasets import load_dataset
     except ModuleNotFoundError as error:
@@ -130,7 +133,7 @@ def _from_hub(source: str) -> Rows:
     except Exception as error:  # the library raises many kinds for a missing network, name or split
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise SocietyError(
-            f"The dataset '{name}' (split '{split}') can't be loaded: {said[0]} "
+            f"The dataset '{name}' (split '{split}') can't be loaded: {said[0].rstrip('.')}. "
             "Check its name and the network, or use a file."
         ) from error
     for number, row in enumerate(rows):
@@ -145,17 +148,22 @@ def _field(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:
 
 
 def _existing(source: str, folder: Path | None) -> Path:
-    path = Path(source).expanduser()
-    path = path if path.is_absolute() or folder is None else folder / path
-    if not path.is_file():
+    path = Path(source)
+    try:
+        path = path.expanduser()
+        path = path if path.is_absolute() or folder is None else folder / path
+        found = path.is_file()
+    except (OSError, RuntimeError):  # a name that is too long, a folder that is closed, an unknown home
+        found = False
+    if not found:
         raise SocietyError(f"There is no file '{path}'. Check the path, or use '{BUNDLED}'.")
     return path
 
 
 def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise SocietyError(f"'{path}' is larger than {MAX_BYTES // 1_000_000} MB. Split it.")
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SocietyError(f"'{path}' is larger than {MAX_BYTES // 1_000_000} MB. Split it.")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SocietyError(f"'{path}' is not UTF-8 text (byte {error.start}). Convert it first.") from error

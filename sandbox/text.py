@@ -13,11 +13,13 @@ _ESCAPES = re.compile(
     "\x1b\\[[0-?]*[ -/]*[@-~]"  # CSI
     "|\x1b[P\\]X^_](?:[^\x1b\x07\x9c]|\x1b(?!\\\\))*(?:\x07|\x1b\\\\|\x9c|$)"  # DCS, OSC, SOS, PM, APC
     "|\x9b[0-?]*[ -/]*[@-~]"
-    "|[\x90\x9d\x98\x9e\x9f][^\x07\x9c]*(?:\x07|\x9c|$)"
+    # As single characters they are most often text in the wrong encoding: they go, what follows stays.
+    "|[\x90\x98\x9d\x9e\x9f](?:[^\n\x07\x1b\x90\x98\x9c-\x9f]|\x1b(?!\\\\))*(?:\x07|\x1b\\\\|\x9c)"
     "|\x1b[ -/]*[0-~]"
 )
 _CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff]"  # no terminal takes unpaired surrogates
 )
 
 

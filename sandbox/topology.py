@@ -26,6 +26,12 @@ class Grid(BaseModel):
     rows: int = Field(ge=1, le=MAX_SEATS)
     columns: int = Field(ge=1, le=MAX_SEATS)
 
+    @model_validator(mode="after")
+    def _of_a_size(self) -> Grid:
+        if self.size > MAX_SEATS:
+            raise ValueError(f"a society has at most {MAX_SEATS:,} seats, not {self.size:,}")
+        return self
+
     @property
     def size(self) -> int:
         return self.rows * self.columns
@@ -118,5 +124,5 @@ def neighbours(topology: Topology, seat: int, radius: float | None = None) -> tu
     """Seats other than ``seat`` within ``radius`` (the topology's default if None), nearest first."""
     reach = topology.default_radius if radius is None else radius
     distances = topology.distances(seat)
-    near = [other for other, d in enumerate(distances) if other != seat and d <= reach]
+    near = [other for other, d in enumerate(distances) if other != seat and d <= reach and d < math.inf]
     return tuple(sorted(near, key=lambda other: (distances[other], other)))

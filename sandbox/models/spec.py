@@ -13,6 +13,7 @@ FORMS = (
     "local/smollm2, local/PATH_OR_HUB_NAME[#ADAPTER], litellm/PROVIDER/MODEL, openai/URL/MODEL or "
     "scripted/NAME[?OPTION=VALUE]"
 )
+_SECRET = re.compile(r"key|token|secret|password|auth", re.IGNORECASE)
 _ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -45,8 +46,9 @@ def parse(text: str) -> Spec:
         case "openai":
             return _openai(text, rest)
         case _:
-            if "/" not in rest:
-                raise SocietyError(f"'{text}' names no provider. Write litellm/PROVIDER/MODEL.")
+            provider, _, model = rest.partition("/")
+            if not provider or not model:
+                raise SocietyError(f"'{text}' names no provider and model. Write litellm/PROVIDER/MODEL.")
             return Spec("litellm", rest)
 
 
@@ -56,6 +58,8 @@ def _local(text: str, rest: str) -> Spec:
         raise SocietyError(
             f"'{adapter}' in '{text}' is not an adapter's name. Use letters, digits, '.', '_' and '-' only."
         )
+    if not name:
+        raise SocietyError(f"'{text}' names no base model. Write local/PATH_OR_HUB_NAME#ADAPTER.")
     return Spec("local", name, adapter)
 
 
@@ -66,14 +70,18 @@ def _openai(text: str, rest: str) -> Spec:
         base += "/v1"
     else:
         base, _, name = path.rpartition("/")
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base)
+    except ValueError:  # brackets without an address in them, and the like
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc or not name:
         raise SocietyError(
             f"'{text}' is not an endpoint. Write openai/URL/MODEL, such as openai/http://127.0.0.1:8000/v1/my-model."
         )
-    if parts.username or parts.password:
+    options = _options(text, query)
+    if parts.username or parts.password or any(_SECRET.search(option) for option, _ in options):
         raise SocietyError("Keep keys out of model specs. Put them into the environment: SANDBOX_OPENAI_KEY.")
-    return Spec("openai", name, base=base, options=_options(text, query))
+    return Spec("openai", name, base=base, options=options)
 
 
 def _options(text: str, query: str) -> tuple[tuple[str, str], ...]:

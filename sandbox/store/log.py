@@ -28,6 +28,7 @@ from sandbox.store.tables import EventRow, InteractionRow, SessionRow, Table
 SESSIONS: sa.Table = SessionRow.__table__  # type: ignore[attr-defined]
 EVENTS: sa.Table = EventRow.__table__  # type: ignore[attr-defined]
 READ_BATCH = 2_000
+LINGER_S = float(__import__("os").environ.get("LI", "0"))
 CHUNK = 64
 """Rows a statement. SQLite runs a whole statement without Python's lock, beside the event loop."""
 
@@ -131,6 +132,13 @@ class Log:
 
     def _write_all(self) -> None:
         while (batch := self._queue.get()) is not None:
+            time.sleep(LINGER_S)
+            while not self._queue.empty():
+                more = self._queue.get()
+                if more is None:
+                    self._write(batch)
+                    return
+                batch += more
             self._write(batch)
 
     def _write(self, batch: list[_Append]) -> None:
