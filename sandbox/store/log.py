@@ -28,7 +28,6 @@ from sandbox.store.tables import EventRow, InteractionRow, SessionRow, Table
 SESSIONS: sa.Table = SessionRow.__table__  # type: ignore[attr-defined]
 EVENTS: sa.Table = EventRow.__table__  # type: ignore[attr-defined]
 READ_BATCH = 2_000
-LINGER_S = float(__import__("os").environ.get("LI", "0"))
 CHUNK = 64
 """Rows a statement. SQLite runs a whole statement without Python's lock, beside the event loop."""
 
@@ -132,14 +131,14 @@ class Log:
 
     def _write_all(self) -> None:
         while (batch := self._queue.get()) is not None:
-            time.sleep(LINGER_S)
-            while not self._queue.empty():
+            last = False
+            while not last and not self._queue.empty():  # what came while the last transaction was written
                 more = self._queue.get()
-                if more is None:
-                    self._write(batch)
-                    return
-                batch += more
+                last = more is None
+                batch += more or []
             self._write(batch)
+            if last:
+                return
 
     def _write(self, batch: list[_Append]) -> None:
         by_session: dict[Handle, list[_Append]] = {}
