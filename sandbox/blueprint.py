@@ -235,6 +235,8 @@ def _find(path: str | Path) -> Path:
 
 def _changed(data: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
     changed = dict(data)
+    if isinstance(topology := changed.get("topology"), dict) and "kind" not in topology:
+        changed["topology"] = {"kind": "grid", **topology}
     for key in ("rounds", "seed"):
         if (value := getattr(overrides, key)) is not None:
             changed[key] = value

@@ -6,6 +6,7 @@ before they are asked for.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -69,6 +70,9 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors made on purpose end with their message and exit code."""
     from sandbox.errors import SandboxError
 
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows a question mark
+            stream.reconfigure(errors="replace")
     try:
         return cli.main(args=arguments, prog_name="sandbox", standalone_mode=True)
     except SandboxError as error:
@@ -77,6 +81,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         sys.exit(130)
+    except BrokenPipeError:  # who read us has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _safe(text: str) -> str:

@@ -6,9 +6,10 @@ clock or database.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sandbox import events as ev
 from sandbox.deliberation import Course, Turn
@@ -22,6 +23,7 @@ from sandbox.society import Agent, Lengths, Observer
 
 PERSON = "person"
 """Who speaks or rates when no seat does."""
+PERSON_NAME = re.compile(r"[^\W\d_][\w .'-]{0,31}")
 HISTORY = 8
 """How many earlier exchanges an agent is reminded of."""
 
@@ -127,6 +129,7 @@ class Judgement:
     question: str = ""
     rubric: Rubric = Rubric()
     lengths: Lengths = Lengths()
+    method: Literal["best", "text"] = "best"
     seed: int = 0
 
 
@@ -155,6 +158,7 @@ def judge(judgement: Judgement) -> Course:
         seed=derive(judgement.seed, judgement.interaction, step),
         scale=rubric.scale,
         form=fields,
+        method=judgement.method,
     )
     started = ev.InteractionStarted(
         interaction=judgement.interaction, kind="rating", seat=rater.name, question=judgement.question

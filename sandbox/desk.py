@@ -95,10 +95,12 @@ class Tray(Generic[T]):
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         results, self._results = self._results, []
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-        return results  # type: ignore[return-value]
+        failures = [result for result in results if isinstance(result, Exception)]
+        good = [result for result in results if not isinstance(result, Exception)]
+        if not good:
+            raise failures[0]
+        self._results += failures  # raised the next time: what succeeded must not be lost with them
+        return good
 
     def cancel(self) -> None:
         """Stop what still runs."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from sandbox import events as ev
-from sandbox.conversation import PERSON, Judgement, Message, converse, judge, vote
+from sandbox.conversation import PERSON, PERSON_NAME, Judgement, Message, converse, judge, vote
 from sandbox.deliberation import Course, Plan, deliberate
 from sandbox.desk import Desk, Tray
 from sandbox.embeddings import Embedder
@@ -32,7 +32,7 @@ Streamer = Callable[[int, str, str], None]
 
 
 class Engine:
-    """One session at work. Made with ``Engine.start``; usable by one task at a time."""
+    """One session at work; usable by one task at a time."""
 
     def __init__(
         self,
@@ -62,6 +62,8 @@ class Engine:
         self._schedule = Schedule(society, progress.seed)
         self._recollection = Recollection(society, embedder)
         self._remembered = 0
+        self._exhausted: BudgetExhausted | None = None
+        self._listener_failed: Exception | None = None
         self._seeded = False
 
     @property
@@ -82,11 +84,12 @@ class Engine:
         progress = self._progress
         target = max(progress.rounds if rounds is None else rounds, progress.rounds_done)
         if progress.status in ("paused", "finished") or target != progress.rounds:
-            if progress.status == "finished" and target == progress.rounds_done:
+            if progress.status == "finished" and target == progress.rounds_done and not progress.open:
                 raise SessionError(
                     f"Session {self._handle.key} is finished. Give it more rounds with --rounds, or fork it."
                 )
             await self._record([ev.RunResumed(rounds=target)])
+        self._exhausted = None
         try:
             await self._finish_loose_ends()
             while progress.rounds_done < target:
@@ -95,10 +98,12 @@ class Engine:
         except asyncio.CancelledError:
             await self._pause("stopped", "")
             raise
-        except BaseExceptionGroup as group:
-            cause = _first_cause(group)
+        except Exception as error:
+            cause = _first_cause(error)
             await self._pause("budget" if isinstance(cause, BudgetExhausted) else "error", str(cause))
-            raise cause from group
+            if cause is error:
+                raise
+            raise cause from error
 
     async def ask(self, question: str, seat: str, *, society: bool) -> int:
         """Put one question to a seat: its answer only, or a whole deliberation. Returns the interaction."""
@@ -115,6 +120,10 @@ class Engine:
     async def say(self, text: str, recipients: Sequence[str], author: str = PERSON) -> int:
         """Send a message to some seats, who answer. Returns the interaction."""
         agents = tuple(self._agent(name) for name in dict.fromkeys(recipients))
+        if not agents:
+            raise SessionError("Nobody is addressed. Name at least one seat other than who speaks.")
+        if author not in self._agents:
+            self._check_person(author)
         await self._prepare()
         progress = self._progress
         text = storable(text)
@@ -147,6 +156,7 @@ class Engine:
             dimension=dimension,
             rubric=progress.society.rubric,
             lengths=progress.society.lengths,
+            method=progress.society.rules.ratings,
             seed=progress.seed,
         )
         await self._drive(judge(judgement), judgement.interaction)
@@ -162,8 +172,7 @@ class Engine:
             raise SessionError(
                 f"A rating must lie from {rubric.scale.low} to {rubric.scale.high}, not {value:g}."
             )
-        if rater in self._answers_as:
-            raise SessionError(f"'{rater}' is a seat; a person can't rate under its name. Choose another.")
+        self._check_person(rater)
         number = self._progress.next_interaction
         course = vote(
             number,
@@ -181,6 +190,16 @@ class Engine:
         if name not in self._agents:
             raise SessionError(f"There is no seat '{name}'. The seats are: {', '.join(self._agents)}.")
         return self._agents[name]
+
+    def _check_person(self, name: str) -> None:
+        """A person's name is one line of letters and the like, and not a seat's."""
+        if not PERSON_NAME.fullmatch(name):
+            raise SessionError(
+                "A person's name begins with a letter and goes on with letters, digits, spaces and .'_-, "
+                "32 characters at most."
+            )
+        if name.casefold() in {seat.casefold() for seat in self._answers_as}:
+            raise SessionError(f"'{name}' is a seat; a person can't act under its name. Choose another.")
 
     def _criterion(self, name: str) -> None:
         names = [criterion.name for criterion in self._progress.society.rubric.criteria]
@@ -207,6 +226,8 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             for started in opened:
                 group.create_task(self._go_on(started, slots))
+        if self._exhausted:
+            raise self._exhausted
         await self._record([ev.RoundFinished(round=number)])
 
     async def _begin_round(self, number: int) -> None:
@@ -238,8 +259,13 @@ class Engine:
 
     async def _go_on(self, started: ev.InteractionStarted, slots: asyncio.Semaphore) -> None:
         async with slots:
+            if self._exhausted:
+                return
             if course := await self._course_of(started):
-                await self._drive(course, started.interaction)
+                # Whoever finds the budget exhausted leaves it to the round to say so, when all calls that
+                # are under way, and paid for, have come in.
+                with suppress(BudgetExhausted):
+                    await self._drive(course, started.interaction)
 
     async def _finish_loose_ends(self) -> None:
         """End the questions and messages outside rounds that a crash left half done."""
@@ -318,25 +344,39 @@ class Engine:
             steps = {answered.step for answered in known}
             outstanding = [request for request in outstanding if request.step not in steps]
             events = [event for event in events if not opened.holds(event)]
-        tray: Tray[Answered] = Tray(self._desk)
+        tray: Tray[Answered | None] = Tray(self._desk)
+        refused = 0
         try:
             while True:
                 if events:
                     await self._record(events)
-                for request in outstanding:
-                    tray.start(self._answer(interaction, request))
+                if self._exhausted:
+                    refused += len(outstanding)
+                else:
+                    for request in outstanding:
+                        tray.start(self._answer(interaction, request))
                 if tray.is_empty:
+                    if refused and self._exhausted:
+                        raise self._exhausted
                     return
                 events, outstanding = [], []
-                for answered in await tray.collect():
-                    turn = course.send(answered)
+                for answer in await tray.collect():
+                    if answer is None:
+                        refused += 1
+                        continue
+                    turn = course.send(answer)
                     events += turn.events
                     outstanding += turn.requests
         finally:
             tray.cancel()
 
-    async def _answer(self, interaction: int, request: Request) -> Answered:
-        return Answered(request.step, await self._outcome(interaction, request))
+    async def _answer(self, interaction: int, request: Request) -> Answered | None:
+        """The outcome of a request; None if the budget does not allow for it."""
+        try:
+            return Answered(request.step, await self._outcome(interaction, request))
+        except BudgetExhausted as error:
+            self._exhausted = error
+            return None
 
     async def _outcome(self, interaction: int, request: Request) -> Outcome:
         rating = request.purpose in ("rate", "observe")
@@ -353,22 +393,46 @@ class Engine:
         except BudgetExhausted:
             raise
         except ModelError as error:
-            usage = Usage(model=spec, attempts=error.attempts, finish="error")
+            name = spec.partition("?")[0]
+            usage = Usage(model=name, attempts=error.attempts, cost=error.cost, finish="error")
             return Failure(error.kind, self._redact(str(error)), usage)  # type: ignore[arg-type]
 
     async def _record(self, events: Sequence[ev.Event]) -> None:
-        for recorded in await self._log.append(self._handle, events):
+        """Commit events, take them into account and tell the listeners.
+
+        Whoever is cancelled meanwhile leaves a commit that still happens, and is still taken into account.
+        """
+        future = self._log.append(self._handle, events)
+        future.add_done_callback(self._took)
+        await asyncio.shield(future)
+        if self._listener_failed:
+            error, self._listener_failed = self._listener_failed, None
+            raise error
+
+    def _took(self, future: asyncio.Future[list[ev.Recorded]]) -> None:
+        if future.cancelled() or future.exception():
+            return
+        for recorded in future.result():
             self._progress.apply(recorded.event)
-            for listener in self._listeners:
+        for recorded in future.result():
+            self._tell(recorded)
+
+    def _tell(self, recorded: ev.Recorded) -> None:
+        for listener in self._listeners:
+            try:
                 listener(recorded)
+            except Exception as error:  # noqa: BLE001 - raised to who runs the engine, by _record
+                self._listener_failed = error
 
     async def _pause(self, reason: ev.PauseReason, detail: str) -> None:
         """Say in the log that the run stopped; a log that can't be written any more has said so already."""
+        self._listeners = [] if self._listener_failed else self._listeners
         with suppress(SandboxError):
             await self._record([ev.RunPaused(reason=reason, detail=self._redact(detail))])
 
 
-def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_cause(error: Exception) -> Exception:
     """What went wrong first, below all groups."""
-    first = group.exceptions[0]
-    return _first_cause(first) if isinstance(first, BaseExceptionGroup) else first
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

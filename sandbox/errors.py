@@ -69,7 +69,7 @@ class LeaseLost(StoreError):
 
 
 class ModelError(SandboxError):
-    """A model gave no usable reply. ``kind`` is what the record keeps, with the attempts made."""
+    """A model gave no usable reply. ``kind`` is what the record keeps, with attempts and cost."""
 
     exit_code = 4
     kind: ClassVar[str] = "error"
@@ -79,6 +79,7 @@ class ModelError(SandboxError):
         super().__init__(message)
         self.retry_after = retry_after
         self.attempts = 1
+        self.cost = 0.0
 
 
 class RateLimited(ModelError):

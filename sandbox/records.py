@@ -13,7 +13,10 @@ from sandbox import events as ev
 
 @dataclass(slots=True)
 class InteractionRecord:
-    """One deliberation: question, draft, ratings of either, revision, failures, and what it took."""
+    """One deliberation: question, draft, ratings of either, revision, failures, and what it took.
+
+    ``ratings`` holds those given in it, and those given later, elsewhere, to its messages.
+    """
 
     interaction: int
     kind: str
@@ -50,7 +53,7 @@ class InteractionRecord:
 
     def unparsed(self) -> int:
         """How many ratings could not be read."""
-        return sum(rating.value is None for rating in self.ratings)
+        return sum(rating.value is None for rating in self._own_ratings())
 
     def calls(self) -> int:
         """How many requests were put to models."""
@@ -65,9 +68,12 @@ class InteractionRecord:
         """US dollars."""
         return sum(event.usage.cost for event in self._steps() if event.usage)
 
+    def _own_ratings(self) -> list[ev.RatingGiven]:
+        return [rating for rating in self.ratings if rating.interaction == self.interaction]
+
     def _steps(self) -> Iterator[ev.Step]:
         yield from self.messages
-        yield from self.ratings
+        yield from self._own_ratings()
         yield from self.failures
 
 
@@ -94,6 +100,9 @@ def assemble(events: Iterable[ev.Event]) -> list[InteractionRecord]:
                 record.revision = event
         elif isinstance(event, ev.RatingGiven):
             records[event.interaction].ratings.append(event)
+            rated = int(event.target.partition(".")[0])
+            if rated != event.interaction and rated in records:  # given later, and outside
+                records[rated].ratings.append(event)
         elif isinstance(event, ev.TurnFailed):
             records[event.interaction].failures.append(event)
         elif isinstance(event, ev.InteractionFinished):

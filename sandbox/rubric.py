@@ -84,7 +84,7 @@ class Rubric(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int = Field(default=1, ge=1)
+    version: int = Field(default=1, ge=1, lt=2**31)
     language: str = Field(default="en", pattern=r"^[a-z]{2}$")
     scale: Scale = Scale()
     criteria: tuple[Criterion, ...] = (ALIGNMENT, ENGAGEMENT)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sandbox.embeddings import embedder
 from sandbox.engine import Engine, Listener, Streamer
-from sandbox.errors import LeaseLost, StoreBusy, StoreError
+from sandbox.errors import LeaseLost, StoreError
 from sandbox.models.catalog import Catalog
 from sandbox.models.limits import Ledger
 from sandbox.progress import fold
@@ -85,17 +85,20 @@ async def at_work(
         yield engine
     finally:
         keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeper
-        await catalog.close()
-        with suppress(StoreError):  # the lease runs out by itself
-            await asyncio.to_thread(sessions.release, store.database, handle)
+        try:
+            await catalog.close()
+        finally:
+            with suppress(StoreError):  # the lease runs out by itself
+                await asyncio.to_thread(sessions.release, store.database, handle)
 
 
 async def _keep(database: Database, handle: Handle) -> None:
     """Renew the lease until cancelled. Once it is lost there is no more to do: every append will say so."""
-    with suppress(LeaseLost):
-        while True:
-            await asyncio.sleep(sessions.LEASE_SECONDS / 6)
-            with suppress(StoreBusy):
-                await asyncio.to_thread(sessions.renew, database, handle)
+    while True:
+        await asyncio.sleep(sessions.LEASE_SECONDS / 6)
+        try:
+            await asyncio.to_thread(sessions.renew, database, handle)
+        except LeaseLost:
+            return
+        except StoreError:
+            continue  # there is time for more tries before the lease runs out

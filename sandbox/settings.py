@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, SecretStr, ValidationError
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sandbox.errors import UserError
 from sandbox.redaction import Redactor
 
+_PROVIDER_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "MISTRAL_API_KEY", "GROQ_API_KEY")
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.I)
 
 
@@ -20,7 +22,8 @@ class Settings(BaseSettings):
     """From ``SANDBOX_*`` variables: where things are kept, and how local models run.
 
     ``db`` is a SQLite file or a database URL; ``adapters`` the folder of PEFT adapters, by name;
-    ``openai_key`` is the bearer key sent to ``openai/URL/MODEL`` endpoints.
+    ``openai_key`` is the bearer key for the ``openai/URL/MODEL`` endpoint at ``openai_base`` (without a
+    base: for endpoints on this machine).
     """
 
     model_config = SettingsConfigDict(env_prefix="SANDBOX_", frozen=True, extra="ignore")
@@ -33,6 +36,17 @@ class Settings(BaseSettings):
     dtype: str = "auto"
     max_batch: int = Field(default=32, ge=1, le=1024)
     openai_key: SecretStr | None = None
+    openai_base: str | None = None
+
+    def trusts(self, base: str) -> bool:
+        """Whether ``openai_key`` may be sent to the endpoint ``base``: the one named with it, or one here.
+
+        A society file from elsewhere may name any URL; it must not be able to have the key sent there.
+        """
+        if self.openai_base is not None:
+            return base.rstrip("/") == self.openai_base.rstrip("/")
+        host = urlsplit(base).hostname or ""
+        return host in ("localhost", "::1") or host.startswith("127.")
 
     @property
     def database(self) -> str:
@@ -56,6 +70,11 @@ def load_settings(**given: object) -> Settings:
         first = error.errors()[0]
         name = "SANDBOX_" + "_".join(str(part) for part in first["loc"]).upper()
         raise UserError(f"{name} can't be used: {first['msg']}.") from error
+
+
+def provider_keys() -> list[str]:
+    """The names of the variables that hold a well-known provider's key."""
+    return [name for name in _PROVIDER_KEYS if os.environ.get(name)]
 
 
 def redactor() -> Redactor:

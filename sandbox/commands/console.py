@@ -25,6 +25,8 @@ from sandbox.text import one_line, printable
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+POSITIVE = click.IntRange(1, 2**31 - 1)
+NATURAL = click.IntRange(0, 2**31 - 1)
 SEED = click.IntRange(-(2**63), 2**63 - 1)
 
 
@@ -71,7 +73,8 @@ def terminal(*, to_stderr: bool = False) -> Console:
 
 def print_json(value: Any) -> None:
     """One JSON value on a line of standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    # On a terminal, what is not ASCII is escaped, control characters among it.
+    sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty(), default=str) + "\n")
     sys.stdout.flush()
 
 

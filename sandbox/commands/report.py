@@ -19,19 +19,20 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox import events as ev
-from sandbox.commands.console import change, number, short
+from sandbox.commands.console import change, number, safe, short
+from sandbox.progress import fold
 from sandbox.records import InteractionRecord, assemble
 
 
 class LiveProgress:
     """Counts turns as they are recorded and prints a line for every finished interaction."""
 
-    def __init__(self, console: Console, rounds: int) -> None:
+    def __init__(self, console: Console, rounds: int, criteria: Sequence[str]) -> None:
         self._console = console
         self._rounds = rounds
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("turns{task.fields[status]}", markup=False),
@@ -42,6 +43,8 @@ class LiveProgress:
         self._what = "starting"
         self._task = self._progress.add_task(self._what, total=0, status="")
         self._open: dict[int, list[ev.Event]] = {}
+        self._dimension = criteria[0]
+        self._observed = 2 * len(criteria)
         self._expected = self._ratings = self._unparsed = self._failed = 0
 
     def __enter__(self) -> LiveProgress:
@@ -67,8 +70,8 @@ class LiveProgress:
                 self._progress.reset(self._task, total=0, description=self._what)
             case ev.InteractionStarted(interaction=interaction):
                 self._open[interaction] = [event]
-                # Draft, revision, peers' ratings; observers rate both by two criteria, mostly.
-                self._expected += 2 + len(event.peers) + 4 * len(event.observers)
+                # Draft, revision, peers' ratings; observers rate both by every criterion.
+                self._expected += 2 + len(event.peers) + self._observed * len(event.observers)
                 self._progress.update(self._task, total=self._expected)
             case ev.MessagePosted() | ev.RatingGiven() | ev.TurnFailed():
                 self._open.setdefault(event.interaction, []).append(event)
@@ -99,33 +102,35 @@ class LiveProgress:
             ("✓ " if record.outcome == "revised" else "✗ ", "dim"), (record.seat, "bold"), " "
         )
         line.append_text(short(record.question, 48))
+        before, after = (record.observed(role, self._dimension) for role in ("draft", "revision"))
         line.append(
-            f"  peers {number(record.peers_mean())}, alignment "
-            f"{change(record.observed('draft', 'alignment'), record.observed('revision', 'alignment'))}",
+            f"  peers {number(record.peers_mean())}, {self._dimension} {change(before, after)}",
             style="dim",
         )
         self._console.print(line, overflow="ellipsis", no_wrap=True)
 
 
-def interactions_table(records: Sequence[InteractionRecord], width: int) -> Table:
+def dimensions(events: Sequence[ev.Event]) -> list[str]:
+    """The criteria that the session's ratings are given by, in the rubric's order."""
+    return [criterion.name for criterion in fold(events).society.rubric.criteria]
+
+
+def interactions_table(records: Sequence[InteractionRecord], width: int, criteria: Sequence[str]) -> Table:
     """Seat, question, draft → revision, peers' mean, observers' ratings before → after, unparsed count."""
     table = Table(title="What was said and how it was rated", title_justify="left", expand=True)
     table.add_column("seat", no_wrap=True)
     table.add_column("question", ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column("draft → revision", ratio=2, no_wrap=True, overflow="ellipsis")
-    for name in ("peers", "alignment", "engagement"):
+    for name in ("peers", *criteria):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("unparsed", justify="right")
     for record in records:
         table.add_row(
-            Text(record.seat),
+            safe(record.seat),
             short(record.question, width),
             _words(record, width),
             number(record.peers_mean()),
-            *(
-                change(record.observed("draft", name), record.observed("revision", name))
-                for name in ("alignment", "engagement")
-            ),
+            *(change(record.observed("draft", name), record.observed("revision", name)) for name in criteria),
             str(record.unparsed()),
         )
     return table

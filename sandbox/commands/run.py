@@ -11,11 +11,12 @@ from contextlib import nullcontext
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from sandbox import events as ev
 from sandbox.blueprint import Overrides, read_society
 from sandbox.commands.console import SEED, opened, print_json, program, terminal, with_json, with_store
-from sandbox.commands.report import LiveProgress, interactions_table, totals
+from sandbox.commands.report import LiveProgress, dimensions, interactions_table, totals
 from sandbox.errors import BudgetExhausted
 from sandbox.records import InteractionRecord, assemble
 from sandbox.running import Store, at_work
@@ -25,11 +26,12 @@ from sandbox.store.log import Handle
 
 STOPPED = 130
 _SHOWN = 20
+ROUNDS = click.IntRange(0, 100_000)
 
 
 @click.command()
 @click.argument("file", default="society.toml", metavar="[FILE|EXAMPLE]")
-@click.option("--rounds", type=click.IntRange(min=0), help="Rounds in all.")
+@click.option("--rounds", type=ROUNDS, help="Rounds in all.")
 @click.option(
     "--questions", metavar="FILE|hf:NAME", help="Questions: a .txt, .jsonl or .csv file, or hf:NAME."
 )
@@ -73,9 +75,7 @@ def run(
 
 @click.command()
 @click.argument("session", default="last")
-@click.option(
-    "--rounds", type=click.IntRange(min=0), help="Rounds in all; more than before prolongs the session."
-)
+@click.option("--rounds", type=ROUNDS, help="Rounds in all; more than before prolongs the session.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="Another cap on what is spent.")
 @with_json
 @with_store
@@ -101,7 +101,8 @@ def _work(
     console = terminal(to_stderr=as_json)
     started = time.monotonic()
     seen: list[ev.Event] = []
-    live = LiveProgress(console, rounds or shown or 0)
+    criteria = dimensions(_all_events(store, handle))
+    live = LiveProgress(console, rounds or shown or 0, criteria)
 
     def listener(recorded: ev.Recorded) -> None:
         seen.append(recorded.event)
@@ -112,7 +113,8 @@ def _work(
 
     if not as_json:
         console.print(
-            f"Session [bold]{handle.key}[/bold], stored in {store.database.location}", soft_wrap=True
+            Text.assemble("Session ", (handle.key, "bold"), f", stored in {store.database.location}"),
+            soft_wrap=True,
         )
     stopped = False
     try:
@@ -152,11 +154,12 @@ async def _run(
 
 
 def _conclude(console: Console, store: Store, handle: Handle, seen: list[ev.Event], started: float) -> None:
+    events = _all_events(store, handle)
     touched = {event.interaction for event in seen if isinstance(event, ev.InteractionFinished)}
-    records = [r for r in assemble(_all_events(store, handle)) if r.interaction in touched]
+    records = [r for r in assemble(events) if r.interaction in touched]
     if records:
         console.print()
-        console.print(interactions_table(records[-_SHOWN:], console.width))
+        console.print(interactions_table(records[-_SHOWN:], console.width, dimensions(events)))
         if len(records) > _SHOWN:
             console.print(f"The last {_SHOWN} of {len(records)} are shown.", style="dim")
     console.print(totals(records, started), markup=False)

@@ -13,6 +13,8 @@ from rich.text import Text
 
 from sandbox import events as ev
 from sandbox.commands.console import (
+    NATURAL,
+    POSITIVE,
     SEED,
     counted,
     opened,
@@ -23,7 +25,7 @@ from sandbox.commands.console import (
     with_json,
     with_store,
 )
-from sandbox.commands.report import interactions_table
+from sandbox.commands.report import dimensions, interactions_table
 from sandbox.progress import fold
 from sandbox.records import InteractionRecord, assemble, mean
 from sandbox.settings import Settings
@@ -38,7 +40,7 @@ def sessions() -> None:
 
 
 @sessions.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--limit", type=POSITIVE, default=50, show_default=True)
 @with_json
 @with_store
 def list_sessions(limit: int, as_json: bool, settings: Settings) -> None:
@@ -72,9 +74,7 @@ def list_sessions(limit: int, as_json: bool, settings: Settings) -> None:
 @sessions.command()
 @click.argument("session", default="last")
 @click.option("--interaction", type=int, help="One interaction in full, with every rating and reason.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Newest interactions."
-)
+@click.option("--limit", type=POSITIVE, default=20, show_default=True, help="Newest interactions.")
 @with_json
 @with_store
 def show(session: str, interaction: int | None, limit: int, as_json: bool, settings: Settings) -> None:
@@ -94,7 +94,8 @@ def show(session: str, interaction: int | None, limit: int, as_json: bool, setti
     if interaction is not None:
         _print_interaction(records[0])
         return
-    society = fold(events).society
+    progress = fold(events)
+    society = progress.society
     console.print(
         safe(
             f"{row.key}: {society.name}, {counted(len(society.agents), 'agent')}, "
@@ -104,12 +105,12 @@ def show(session: str, interaction: int | None, limit: int, as_json: bool, setti
     )
     models = sorted({seat.model for seat in society.seats()})
     console.print(
-        safe(f"models: {', '.join(models)}; seed {society.seed}; questions: {len(society.questions)}")
+        safe(f"models: {', '.join(models)}; seed {progress.seed}; questions: {len(society.questions)}")
     )
     deliberations = [record for record in records if record.kind == "deliberation"]
     if deliberations:
-        console.print(interactions_table(deliberations[-limit:], console.width))
-        _print_means(deliberations)
+        console.print(interactions_table(deliberations[-limit:], console.width, dimensions(events)))
+        _print_means(deliberations, dimensions(events))
     for record in [r for r in records if r.kind in ("answer", "chat")][-limit:]:
         for message in record.messages:
             console.print(safe(f"[{message.message}] {message.seat}: {message.text}"))
@@ -130,6 +131,10 @@ def export_session(session: str, what: Any, form: Any, out: Path | None, setting
     """A session's log or one of its tables, as JSON lines, CSV or Parquet."""
     with opened(settings) as store:
         row = stored.find(store.database, session)
+        if out is None and form == "csv" and sys.stdout.isatty():
+            raise click.UsageError(
+                "CSV would bring raw text to the terminal. Name a file with --out, or pipe it."
+            )
         count = export(store.database, store.log, row.key, what, form, out, sys.stdout)
     if out is not None:
         click.echo(f"{count} rows of {what} written to {out}", err=True)
@@ -138,7 +143,7 @@ def export_session(session: str, what: Any, form: Any, out: Path | None, setting
 @sessions.command()
 @click.argument("session", default="last")
 @click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True, help="0: no waiting.")
-@click.option("--from", "after", type=click.IntRange(min=0), default=0, help="Begin after this seq.")
+@click.option("--from", "after", type=NATURAL, default=0, help="Begin after this seq.")
 @click.option("--max-pause", type=click.FloatRange(min=0), default=5.0, show_default=True, metavar="SECONDS")
 @with_json
 @with_store
@@ -162,9 +167,7 @@ def replay(
 
 @sessions.command()
 @click.argument("session", default="last")
-@click.option(
-    "--at", type=click.IntRange(min=1), metavar="SEQ", help="The last event to keep (default: all)."
-)
+@click.option("--at", type=POSITIVE, metavar="SEQ", help="The last event to keep (default: all).")
 @click.option("--seed", type=SEED, help="Another seed for what comes after.")
 @with_json
 @with_store
@@ -229,9 +232,9 @@ def _as_json(record: InteractionRecord) -> dict[str, Any]:
     }
 
 
-def _print_means(records: list[InteractionRecord]) -> None:
+def _print_means(records: list[InteractionRecord], criteria: list[str]) -> None:
     console = terminal()
-    for dimension in ("alignment", "engagement"):
+    for dimension in criteria:
         pairs = [(r.observed("draft", dimension), r.observed("revision", dimension)) for r in records]
         whole = [(before, after) for before, after in pairs if before is not None and after is not None]
         if whole:

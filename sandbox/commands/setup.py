@@ -19,9 +19,8 @@ from sandbox.blueprint import examples
 from sandbox.commands.console import counted, print_json, safe, terminal, with_json, with_store
 from sandbox.embeddings import MINILM_PACKAGE
 from sandbox.errors import SandboxError, UserError
-from sandbox.settings import Settings
+from sandbox.settings import Settings, provider_keys
 
-_PROVIDER_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "MISTRAL_API_KEY", "GROQ_API_KEY")
 _ENOUGH_DISK = 2_000_000_000
 
 
@@ -149,7 +148,7 @@ def _embedding() -> Check:
 
 
 def _providers() -> Check:
-    found = [name for name in _PROVIDER_KEYS if os.environ.get(name)]
+    found = provider_keys()
     if found:
         return Check("providers", "ok", f"litellm {version('litellm')}; keys: {', '.join(found)}")
     return Check(

@@ -13,6 +13,7 @@ from rich.console import Console
 from sandbox import events as ev
 from sandbox.blueprint import Overrides, examples, read_society
 from sandbox.commands.console import change, number, opened, print_json, safe, terminal, with_json, with_store
+from sandbox.commands.prompting import prompted
 from sandbox.conversation import PERSON
 from sandbox.engine import Engine
 from sandbox.errors import ModelError, SessionError
@@ -53,7 +54,7 @@ def ask(
     """Put one QUESTION to a seat, or with --society to the seat and its peers. The session is kept."""
     question = _given(question)
     with opened(settings) as store:
-        handle = _enter(store, place, model)
+        handle = _enter(store, place, model, [seat] if seat else [])
 
         async def put(engine: Engine) -> int:
             name = seat or engine.progress.society.agents[0].name
@@ -89,11 +90,11 @@ def chat(
     """Send TEXT to seats, who answer; without TEXT, talk until an empty line or Ctrl-D."""
     console = terminal()
     with opened(settings) as store:
-        handle = _enter(store, place, model)
+        handle = _enter(store, place, model, [] if recipients == "all" else _named(recipients))
 
         def names(engine: Engine) -> list[str]:
             agents = [agent.name for agent in engine.progress.society.agents if agent.active]
-            chosen = agents if recipients == "all" else [name.strip() for name in recipients.split(",")]
+            chosen = agents if recipients == "all" else _named(recipients)
             return [name for name in chosen if name != author]
 
         async def talk(engine: Engine) -> None:
@@ -102,7 +103,7 @@ def chat(
             if text is not None:
                 await engine.say(_given(text), names(engine), author)
                 return
-            while line := await asyncio.to_thread(_prompted):
+            async for line in prompted("you> "):
                 await engine.say(line, names(engine), author)
 
         _work(store, handle, settings, talk, as_json)
@@ -113,7 +114,7 @@ def chat(
 @click.command()
 @click.argument("message")
 @click.option("--in", "place", default="last", metavar="SESSION", show_default=True)
-@click.option("--dimension", default="alignment", show_default=True)
+@click.option("--dimension", help="The criterion (default: the one that peers rate by).")
 @click.option("--seat", help="A seat that is to rate it.")
 @click.option("--value", type=float, help="Your own rating.")
 @click.option("--reason", default="", help="Why.")
@@ -123,7 +124,7 @@ def chat(
 def rate(
     message: str,
     place: str,
-    dimension: str,
+    dimension: str | None,
     seat: str | None,
     value: float | None,
     reason: str,
@@ -140,10 +141,11 @@ def rate(
         handle = sessions.lease(store.database, row.key)
 
         async def give(engine: Engine) -> int:
+            by = dimension or engine.progress.society.rubric.peer
             if seat is not None:
-                return await engine.judge(target, question, seat, dimension)
+                return await engine.judge(target, question, seat, by)
             assert value is not None
-            return await engine.vote(target.message, dimension, value, reason, rater)
+            return await engine.vote(target.message, by, value, reason, rater)
 
         interaction = _work(store, handle, settings, give, as_json)
         record = _record(store, handle, interaction)
@@ -158,11 +160,18 @@ def rate(
     _print_failures(console, record)
 
 
-def _enter(store: Store, place: str | None, model: str | None) -> Handle:
-    """The session to work in: a stored one, leased, or a new one of a file or example."""
+def _named(recipients: str) -> list[str]:
+    return [name.strip() for name in recipients.split(",")]
+
+
+def _enter(store: Store, place: str | None, model: str | None, seats: list[str]) -> Handle:
+    """The session to work in: a stored one, leased, or a new one, of a description with ``seats``."""
     bundled = examples()
     if place is None or place in bundled or place.endswith(".toml"):
         society = read_society(place or DEFAULT, Overrides(rounds=0, model=model))
+        names = [agent.name for agent in society.agents]
+        if missing := [seat for seat in seats if seat not in names]:
+            raise SessionError(f"There is no seat '{missing[0]}'. The seats are: {', '.join(names)}.")
         return sessions.create(store.database, store.log, society)
     if model is not None:
         raise SessionError("--model is for new sessions; a stored session keeps its models.")
@@ -189,7 +198,7 @@ def _work(
             settings,
             redactor(),
             listener=listener,
-            on_load=lambda name: None if as_json else console.print(f"loading local/{name} …", style="dim"),
+            on_load=lambda name: None if as_json else console.print(safe(f"loading local/{name} …", "dim")),
         ) as engine:
             return await work(engine)
 
@@ -222,13 +231,6 @@ def _given(text: str) -> str:
     return text.strip()
 
 
-def _prompted() -> str:
-    try:
-        return input("you> ").strip()
-    except EOFError:
-        return ""
-
-
 def _print_said(console: Console, recorded: ev.Recorded, author: str) -> None:
     event = recorded.event
     if isinstance(event, ev.MessagePosted) and event.seat != author:
@@ -248,9 +250,10 @@ def _print_answer(console: Console, record: InteractionRecord, handle: Handle) -
     if record.revision:
         console.print(safe(f"\n{record.seat}, revision:", "bold"))
         console.print(safe(record.revision.text))
+        criteria = dict.fromkeys(r.dimension for r in record.ratings if r.step.startswith("observe."))
         told = ", ".join(
             f"{name} {change(record.observed('draft', name), record.observed('revision', name))}"
-            for name in ("alignment", "engagement")
+            for name in criteria
         )
         console.print(safe(f"\npeers {number(record.peers_mean())}; observers: {told}", "dim"))
     _print_failures(console, record)

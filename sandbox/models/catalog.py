@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sandbox.exchange import Request
 from sandbox.models.base import Model
-from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Retrying
+from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Paced, Retrying
 from sandbox.models.scripted import ScriptedModel
 from sandbox.models.spec import Spec, parse
 from sandbox.redaction import Redactor
@@ -52,7 +54,7 @@ class Catalog:
     async def close(self) -> None:
         """Free everything."""
         for worker in self._workers.values():
-            worker.close()
+            await asyncio.to_thread(worker.close)
         if self._http is not None:
             await self._http.close()
 
@@ -86,7 +88,7 @@ class Catalog:
         from sandbox.models.direct import DirectModel, HttpSessions
 
         self._http = self._http or HttpSessions(self._limits.timeout_s)
-        key = self._settings.openai_key
+        key = self._settings.openai_key if self._settings.trusts(spec.base) else None
         model = DirectModel(
             spec.base,
             spec.name,
@@ -101,11 +103,15 @@ class Catalog:
         from sandbox.models.remote import LiteLLMModel
 
         model = LiteLLMModel(spec.name, self._redact)
-        return Budgeted(self._bounded(model, spec.name.partition("/")[0]), self._ledger, model.estimate)
+        return self._bounded(model, spec.name.partition("/")[0], model.estimate)
 
-    def _bounded(self, model: Model, provider: str) -> Model:
-        """Retries inside: who is asked to slow down keeps a slot, and waiting for one costs no time."""
-        if provider not in self._gates:
-            self._gates[provider] = Gate(self._limits.per_provider, self._limits.requests_per_minute)
-        patient = Retrying(model, attempts=self._limits.attempts, timeout_s=self._limits.timeout_s)
-        return Limited(patient, self._gates[provider])
+    def _bounded(
+        self, model: Model, provider: str, estimate: Callable[[Request], float] | None = None
+    ) -> Model:
+        """A slot for the request with its retries, then its budget, then the tries, each in its turn."""
+        limits = self._limits
+        gate = self._gates.setdefault(provider, Gate(limits.per_provider, limits.requests_per_minute))
+        bounded: Model = Retrying(Paced(model, gate), attempts=limits.attempts, timeout_s=limits.timeout_s)
+        if estimate:
+            bounded = Budgeted(bounded, self._ledger, estimate)
+        return Limited(bounded, gate)

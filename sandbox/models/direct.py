@@ -7,6 +7,7 @@ It knows no prices; retries and limits are wrappers.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -92,7 +93,9 @@ class DirectModel:
         started = time.perf_counter()
         try:
             session = self._sessions.session()
-            async with session.post(self._url, json=body, headers=self._headers) as response:
+            async with session.post(
+                self._url, json=body, headers=self._headers, allow_redirects=False
+            ) as response:
                 if response.status != 200:
                     said = await response.text(errors="replace")
                     raise self._refused(response.status, said, response.headers)
@@ -227,6 +230,6 @@ def _tokens(used: object, name: str) -> int:
 
 
 def _whole(text: str) -> int:
-    if not text.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise SocietyError(f"The context of an openai/ model must be a number of tokens, not '{text}'.")
     return int(text)

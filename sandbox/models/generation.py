@@ -26,7 +26,7 @@ class Row:
     """One prompt and what becomes of it.
 
     ``scale_tokens`` maps the values of a scale to their tokens; ``forced`` are tokens that follow the
-    value; ``on_tokens`` is called in the generating thread after each token; ``is_cancelled`` is asked there.
+    value; ``on_text`` is called in the generating thread with new text; ``is_cancelled`` is asked there.
     """
 
     prompt: list[int]

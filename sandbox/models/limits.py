@@ -57,23 +57,28 @@ class Retrying:
             wait=self._wait,
             reraise=True,
         )
-        tried = 0
+        tried, lost = 0, 0.0
         try:
             async with asyncio.timeout(self._timeout):
                 async for attempt in retrying:
                     with attempt:
                         tried = attempt.retry_state.attempt_number
-                        reply = await self._model.generate(request, forward if on_delta else None)
+                        try:
+                            reply = await self._model.generate(request, forward if on_delta else None)
+                        except ModelError as error:
+                            lost += error.cost
+                            raise
         except TimeoutError as error:
             late = ModelTimeout(f"No reply within {self._timeout:g} s.")
-            late.attempts = tried
+            late.attempts, late.cost = tried, lost
             raise late from error
         except ModelError as error:
-            error.attempts = tried
+            error.attempts, error.cost = tried, lost
             raise
         if tried == 1:
             return reply
-        return reply._replace(usage=reply.usage.model_copy(update={"attempts": tried}))
+        update = {"attempts": tried, "cost": reply.usage.cost + lost}
+        return reply._replace(usage=reply.usage.model_copy(update=update))
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -82,18 +87,30 @@ class Retrying:
 
 
 class Limited:
-    """At most so many calls at once, and so many begun a minute, shared by all models of one provider."""
+    """At most so many requests at once, retries included, shared by all models of one provider."""
 
     def __init__(self, model: Model, gate: Gate) -> None:
         self._model = model
         self._gate = gate
 
     async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
-        """The reply, once it is the request's turn."""
+        """The reply, once there is a slot."""
         async with self._gate.slots:
-            if self._gate.limiter:
-                await self._gate.limiter.acquire()
             return await self._model.generate(request, on_delta)
+
+
+class Paced:
+    """At most so many calls a minute, every try counted, shared by all models of one provider."""
+
+    def __init__(self, model: Model, gate: Gate) -> None:
+        self._model = model
+        self._gate = gate
+
+    async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+        """The reply, once it is the call's turn."""
+        if self._gate.limiter:
+            await self._gate.limiter.acquire()
+        return await self._model.generate(request, on_delta)
 
 
 class Gate:
@@ -111,14 +128,21 @@ class Ledger:
         self.cap = cap
         self.spent = spent
         self._reserved = 0.0
+        self._settled = asyncio.Event()
 
-    def reserve(self, amount: float) -> float:
-        """Promise ``amount``. Raises ``BudgetExhausted`` if the cap doesn't cover it."""
-        if self.cap is not None and self.spent + self._reserved + amount > self.cap:
-            raise BudgetExhausted(
-                f"The next call may cost ${amount:.4f}, and of the budget of ${self.cap:.2f} "
-                f"${self.spent:.4f} is spent and ${self._reserved:.4f} promised. Raise it with --budget."
-            )
+    async def reserve(self, amount: float) -> float:
+        """Promise ``amount``, waiting while only other promises stand in its way.
+
+        Raises ``BudgetExhausted`` if what is spent leaves too little.
+        """
+        while self.cap is not None and self.spent + self._reserved + amount > self.cap:
+            if self.spent + amount > self.cap:
+                raise BudgetExhausted(
+                    f"The next call may cost ${amount:.4f}, and of the budget of ${self.cap:.2f} "
+                    f"${self.spent:.4f} is spent. Raise limits.budget, or go on with: resume --budget USD."
+                )
+            self._settled.clear()
+            await self._settled.wait()
         self._reserved += amount
         return amount
 
@@ -126,10 +150,11 @@ class Ledger:
         """Replace a promise by what the call cost (0 if it failed before it cost anything)."""
         self._reserved = max(self._reserved - reserved, 0.0)
         self.spent += cost
+        self._settled.set()
 
 
 class Budgeted:
-    """Reserves what a call may cost at most before it is made."""
+    """Reserves what a call may cost at most before it is made. ``estimate`` is called in a thread."""
 
     def __init__(self, model: Model, ledger: Ledger, estimate: Callable[[Request], float]) -> None:
         self._model = model
@@ -138,11 +163,14 @@ class Budgeted:
 
     async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
         """The reply. Raises ``BudgetExhausted`` without calling."""
-        reserved = self._ledger.reserve(self._estimate(request))
+        reserved = await self._ledger.reserve(await asyncio.to_thread(self._estimate, request))
         cost = 0.0
         try:
             reply = await self._model.generate(request, on_delta)
             cost = reply.usage.cost
             return reply
+        except ModelError as error:
+            cost = error.cost
+            raise
         finally:
             self._ledger.settle(reserved, cost)

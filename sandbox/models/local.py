@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class _Job:
             else:
                 self.future.set_result(reply)
 
-        if not self.loop.is_closed():
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
             self.loop.call_soon_threadsafe(settle)
 
 
@@ -81,7 +82,9 @@ class LocalWorker:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._loaded: Any = None
-        self._attached: set[str] = set()
+        # PEFT takes few names for adapters, so it is told our own. A refusal is remembered.
+        self._attached: dict[str, str] = {}
+        self._refused: dict[str, ModelError] = {}
         self._scales: dict[tuple[str, tuple[int, ...]], Any] = {}
 
     async def run(self, request: Request, adapter: str, on_delta: OnDelta | None) -> Reply:
@@ -108,6 +111,8 @@ class LocalWorker:
             self._closed = True
             for job in self._waiting:
                 job.cancelled = True
+                job.resolve(ModelUnavailable(f"The model local/{self._name} has been closed."))
+            self._waiting = []
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
@@ -144,15 +149,22 @@ class LocalWorker:
             return batch
 
     def _answer(self, jobs: Sequence[_Job]) -> None:
+        self._load()
         from sandbox.models.generation import generate
 
-        self._load()
-        rows, ready = [], []
+        able = []
         for job in jobs:
             try:
                 self._attach(job.adapter)
+                able.append(job)
+            except ModelError as error:
+                job.resolve(error)
+        self._load()  # anew, if an adapter that did not fit has spoilt it
+        rows = []
+        for job in able:
+            try:
+                self._attach(job.adapter)
                 rows.append(self._row(job))
-                ready.append(job)
             except ModelError as error:
                 job.resolve(error)
         if rows:
@@ -166,11 +178,22 @@ class LocalWorker:
             self._loaded = weights.load(self._name, self._cache, device=self._device, dtype=self._dtype)
 
     def _attach(self, adapter: str) -> None:
-        if adapter and adapter not in self._attached:
-            from sandbox.models import weights
+        if not adapter or adapter in self._attached:
+            return
+        if adapter in self._refused:
+            raise self._refused[adapter]
+        from sandbox.models import weights
 
-            self._loaded = weights.attach(self._loaded, adapter, self._adapters / adapter)
-            self._attached.add(adapter)
+        self._load()
+        known = f"adapter_{len(self._attached)}"
+        try:
+            self._loaded = weights.attach(self._loaded, known, self._adapters / adapter)
+            self._attached[adapter] = known
+        except ModelError as error:
+            self._refused[adapter] = error
+            self._loaded = None  # a first attachment that fails leaves the model half changed
+            self._attached = {}
+            raise
 
     def _row(self, job: _Job) -> Any:
         from sandbox.models.generation import Row
@@ -196,7 +219,7 @@ class LocalWorker:
             stops=(*request.sampling.stop, "\n") if reason else request.sampling.stop,
             scale_tokens=tokens,
             forced=forced,
-            adapter=job.adapter,
+            adapter=self._attached.get(job.adapter, ""),
             is_cancelled=lambda: job.cancelled,
             on_text=_streaming(job),
         )
@@ -292,14 +315,13 @@ def _without_system(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
 def _streaming(job: _Job) -> Callable[[str], None] | None:
     if job.on_delta is None:
         return None
-    on_delta, loop = job.on_delta, job.loop
-    return lambda piece: (
-        None if loop.is_closed() else _void(loop.call_soon_threadsafe(on_delta, storable(piece)))
-    )
+    on_delta = job.on_delta
 
+    def forward(piece: str) -> None:
+        with suppress(RuntimeError):  # the loop has been closed
+            job.loop.call_soon_threadsafe(on_delta, storable(piece))
 
-def _void(_: object) -> None:
-    return None
+    return forward
 
 
 def _fail(jobs: Sequence[_Job], error: SandboxError) -> None:

@@ -80,13 +80,18 @@ class LiteLLMModel:
             response = await (
                 self._streamed(library, fields, on_delta) if on_delta else library.acompletion(**fields)
             )
-            text, finish = _first_choice(response)
-            said = spoken(text, request.purpose)
         except (ModelError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - a provider's library may raise anything
             raise self._explained(library, error) from None
-        usage = self._usage(library, response, time.perf_counter() - started, trimmed, finish)
+        usage = self._usage(library, response, time.perf_counter() - started, trimmed)
+        try:
+            text, finish = _first_choice(response)
+            said = spoken(text, request.purpose)
+        except ModelError as error:
+            error.cost = usage.cost  # nothing usable came, and it is charged all the same
+            raise
+        usage = usage.model_copy(update={"finish": finish})
         rating = read_structured(said, request.scale) if schema and request.scale else None
         return Reply(said, rating, usage)
 
@@ -138,7 +143,7 @@ class LiteLLMModel:
             raise EmptyReply("The provider's stream held nothing.")
         return whole
 
-    def _usage(self, library: ModuleType, response: Any, seconds: float, trimmed: int, finish: str) -> Usage:
+    def _usage(self, library: ModuleType, response: Any, seconds: float, trimmed: int) -> Usage:
         try:
             cost = float(library.completion_cost(response, model=self._name) or 0.0)
         except Exception:  # noqa: BLE001 - no price is known
@@ -151,7 +156,6 @@ class LiteLLMModel:
             cost=cost,
             latency_ms=round(seconds * 1000, 1),
             trimmed=trimmed,
-            finish=finish,
         )
 
     def _explained(self, library: ModuleType, error: Exception) -> ModelError:

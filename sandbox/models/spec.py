@@ -26,11 +26,6 @@ class Spec(NamedTuple):
     base: str = ""
     options: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def is_paid(self) -> bool:
-        """Whether a provider may charge for it."""
-        return self.family == "litellm"
-
 
 def parse(text: str) -> Spec:
     """The spec in ``text``. Raises ``SocietyError`` that shows the forms."""

@@ -115,13 +115,16 @@ def best_dtype(device: str) -> Any:
 
 
 def attach(loaded: Loaded, adapter: str, folder: Path) -> Loaded:
-    """The model with one more PEFT adapter, by name. Raises ``ModelRefused`` with the remedy."""
+    """The model with one more PEFT adapter, known to PEFT by ``adapter``.
+
+    Raises ``ModelRefused`` with the remedy; the model may then be half changed, and must be loaded anew.
+    """
     from peft import PeftModel
 
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).is_file():
             raise ModelRefused(
-                f"There is no adapter '{adapter}': {folder / file} is missing. "
+                f"There is no adapter '{folder.name}': {folder / file} is missing. "
                 f"Put the adapter's files into {folder}."
             )
     try:
@@ -132,9 +135,9 @@ def attach(loaded: Loaded, adapter: str, folder: Path) -> Loaded:
             model = PeftModel.from_pretrained(
                 loaded.model, str(folder), adapter_name=adapter, use_safetensors=True
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelRefused(f"The adapter '{adapter}' doesn't fit this model: {said[0]}") from error
+        raise ModelRefused(f"The adapter '{folder.name}' doesn't fit this model: {said[0]}") from error
     model.eval()
     return Loaded(model, loaded.tokenizer, loaded.window)
 

@@ -72,18 +72,23 @@ class Database:
         except sa.exc.DBAPIError as error:
             kind = StoreBusy if "locked" in str(error.orig) else StoreError
             raise kind(_explanation(error, self.location)) from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise StoreError(f"The database {self.location} can't hold a value: {error}.") from error
 
 
 def database_url(text: str) -> URL:
     """A SQLAlchemy URL from a URL or a plain path to a SQLite file. Raises ``UserError``."""
     if "://" not in text:
-        path = Path(text).expanduser()
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError as error:
+            raise UserError(f"The path '{text}' can't be read: {error}") from error
         if path.is_dir():
             raise UserError(f"'{text}' is a folder. Name a file in it, such as '{path / 'sandbox.db'}'.")
         return URL.create("sqlite", database=str(path.absolute()))
     try:
         url = make_url(text)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise UserError(
             "The database URL can't be read. Use a file path, sqlite:///path or "
             "postgresql://user:password@host/database."

@@ -100,7 +100,7 @@ def _write_text(rows: Iterator[dict[str, Any]], form: Format, file: IO[str], col
             writer.writerow(row)
         return count
     for count, row in enumerate(rows, 1):  # noqa: B007
-        file.write(json.dumps(_opened(row), ensure_ascii=False) + "\n")
+        file.write(json.dumps(_opened(row), ensure_ascii=file.isatty()) + "\n")
     return count
 
 

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -62,11 +63,11 @@ class Log:
         self._writer: threading.Thread | None = None
         self._sql = _Statements(database.dialect)
 
-    async def append(self, handle: Handle, events: Sequence[Event]) -> list[Recorded]:
-        """Commit ``events`` together; returns them as recorded, after the commit.
+    def append(self, handle: Handle, events: Sequence[Event]) -> asyncio.Future[list[Recorded]]:
+        """Commit ``events`` together; the future brings them as recorded, after the commit.
 
-        Raises ``LeaseLost`` if another process has taken the session, ``StoreError`` for what the
-        database says; then none of ``events`` is in the log.
+        It brings ``LeaseLost`` if another process has taken the session, ``StoreError`` for what the
+        database says; then none of ``events`` is in the log. Cancelling it does not undo the commit.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Recorded]] = loop.create_future()
@@ -76,7 +77,7 @@ class Log:
             # Behind all that is ready to run now, and may append as well. Besides, a writer that starts
             # when the loop has come to rest need not fight it for Python's lock.
             loop.call_soon(self._hand_over)
-        return await future
+        return future
 
     def append_now(self, handle: Handle, events: Sequence[Event]) -> list[Recorded]:
         """``append`` for callers outside an event loop; blocks until the commit."""
@@ -260,7 +261,7 @@ def _deliver(items: Sequence[_Append], results: Sequence[_Result]) -> None:
     for item, result in zip(items, results, strict=True):
         by_loop.setdefault(item.loop, []).append((item.future, result))
     for loop, pairs in by_loop.items():
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop has just been closed: nobody waits any more
             loop.call_soon_threadsafe(_resolve, pairs)
 
 

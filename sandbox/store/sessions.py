@@ -20,8 +20,14 @@ from sandbox.society import Society
 from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS, Handle, Log
 from sandbox.store.tables import SessionRow
+from sandbox.text import storable
 
 LEASE_SECONDS = 30.0
+_HOLDER = (
+    sa.select(SESSIONS.c.lease_owner, SESSIONS.c.lease_until)
+    .where(SESSIONS.c.id == sa.bindparam("session"))
+    .with_for_update()
+)
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -39,6 +45,9 @@ def find(database: Database, reference: str) -> SessionRow:
     Raises ``SessionError`` when none or several match.
     """
     table = SESSIONS
+    reference = storable(reference)
+    if not reference.strip():
+        raise SessionError("Name a session. List them with: sandbox sessions list")
     query = sa.select(table)
     if reference == "last":
         query = query.order_by(table.c.created.desc(), table.c.id.desc()).limit(1)
@@ -70,11 +79,7 @@ def lease(database: Database, reference: str) -> Handle:
     assert row.id is not None
     owner = _owner()
     with database.writing() as connection:
-        held = connection.execute(
-            sa.select(SESSIONS.c.lease_owner, SESSIONS.c.lease_until)
-            .where(SESSIONS.c.id == row.id)
-            .with_for_update()
-        ).one_or_none()
+        held = connection.execute(_HOLDER, {"session": row.id}).one_or_none()
         if held is None:
             raise SessionError(f"Session {row.key} has just been deleted.")
         if in_use(held.lease_owner, held.lease_until):
@@ -142,9 +147,10 @@ def fork(
 def delete(database: Database, reference: str) -> SessionRow:
     """Delete a session with all that hangs on it. Raises ``SessionError`` while it is being run."""
     row = find(database, reference)
-    if in_use(row.lease_owner, row.lease_until):
-        raise SessionError(f"Session {row.key} is being run. Stop it first, then delete it.")
     with database.writing() as connection:
+        held = connection.execute(_HOLDER, {"session": row.id}).one_or_none()
+        if held and in_use(held.lease_owner, held.lease_until):
+            raise SessionError(f"Session {row.key} is being run. Stop it first, then delete it.")
         connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.id == row.id))
     return row
 
@@ -179,7 +185,11 @@ def _insert(
 
 
 def _row(values: Any) -> SessionRow:
-    return SessionRow(**values)
+    row = SessionRow(**values)
+    for name in ("created", "updated"):  # SQLite forgets that they are in UTC
+        moment: datetime = getattr(row, name)
+        setattr(row, name, moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    return row
 
 
 def _new_key(name: str) -> str:

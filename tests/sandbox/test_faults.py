@@ -159,8 +159,8 @@ def test_a_share_of_calls_fails(
     events = play(sqlite_store, provider)
     failed = failures(events)
     assert {failure.error for failure in failed} == {kind}
-    assert {failure.step.partition(".")[0] for failure in failed} & {"rate", "observe"}
     if kind != "context_overflow":  # is sent again, shorter, as often as it may help
+        assert {failure.step.partition(".")[0] for failure in failed} & {"rate", "observe"}
         assert len(failed) == sum(every_third(call) for call in provider.calls)
     assert any(rating.value is not None for rating in ratings(events))
     check_round(events, provider)
@@ -290,11 +290,11 @@ def test_a_budget_pauses_the_society_before_it_is_overdrawn(
     monkeypatch.setenv("OPENAI_API_BASE", provider.url)
     provider.script = lambda call: well(call)._replace(completion_tokens=40)
     with pytest.raises(BudgetExhausted):
-        play(sqlite_store, provider, spec="litellm/openai/gpt-4", budget=0.15, timeout_s=60)
+        play(sqlite_store, provider, spec="litellm/openai/gpt-4", budget=0.06, timeout_s=60)
     events = events_of(sqlite_store, sessions.listing(sqlite_store.database)[0].key)
     gc.collect()  # what LiteLLM leaves of cancelled calls goes here, not in another test
     assert isinstance(events[-1], ev.RunPaused)
     assert events[-1].reason == "budget"
     spent = sum(event.usage.cost for event in events if getattr(event, "usage", None))  # type: ignore[union-attr]
-    assert 0 < spent <= 0.15
+    assert 0 < spent <= 0.06
     assert not failures(events)

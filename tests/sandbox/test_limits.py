@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fake_provider import (
@@ -30,13 +31,16 @@ from sandbox.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
-from sandbox.exchange import Reply, Sampling
+from sandbox.exchange import Sampling
 from sandbox.models.base import Model
+from sandbox.models.catalog import Catalog
 from sandbox.models.direct import DirectModel, HttpSessions
-from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Retrying
+from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Paced, Retrying
 from sandbox.models.remote import LiteLLMModel, litellm
 from sandbox.redaction import Redactor
 from sandbox.rubric import Scale
+from sandbox.settings import Settings
+from sandbox.society import Limits
 
 PRICED = "openai/gpt-4o-mini"
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
@@ -175,37 +179,39 @@ async def test_failures_give_their_place_back(direct: DirectModel, provider: Fak
 
 
 async def test_calls_a_minute_are_limited(direct: DirectModel, provider: FakeProvider) -> None:
-    limited = Limited(direct, Gate(50, per_minute=600))  # ten at once, then ten a second
-    await asyncio.gather(*(limited.generate(asking()) for _ in range(14)))
+    paced = Paced(direct, Gate(50, per_minute=600))  # ten at once, then ten a second
+    await asyncio.gather(*(paced.generate(asking()) for _ in range(14)))
     times = sorted(call.at for call in provider.calls)
     assert times[9] - times[0] < 0.3
     assert times[13] - times[0] > 0.35
 
 
-async def test_waiting_for_another_try_holds_no_place(direct: DirectModel, provider: FakeProvider) -> None:
-    provider.script = [fail(429, retry_after="0.4"), say("Quick."), say("Late.")]
-    seat = retrying(Limited(direct, Gate(1)), longest=5)
-    late = asyncio.create_task(seat.generate(asking()))
-    await asyncio.to_thread(provider.asked.wait, 5)
-    assert (await seat.generate(asking())).text == "Quick."
-    assert not late.done()
-    assert (await late).text == "Late."
+async def test_every_try_of_what_the_catalog_builds_is_paced(provider: FakeProvider, tmp_path: Path) -> None:
+    provider.script = [fail(500), fail(500), say("Fine.")]
+    limits = Limits(requests_per_minute=60, attempts=3)
+    catalog = Catalog(Settings(data_dir=tmp_path, cache_dir=tmp_path), limits, Redactor())
+    reply = await catalog.model(f"openai/{provider.url}/m").generate(asking())
+    await catalog.close()
+    times = [call.at for call in provider.calls]
+    assert reply.usage.attempts == 3
+    assert times[1] - times[0] > 0.9
+    assert times[2] - times[1] > 0.9
 
 
 async def test_calls_together_cannot_overdraw(priced: LiteLLMModel, provider: FakeProvider) -> None:
-    provider.script = say("Fine.", delay=0.1, prompt_tokens=20, completion_tokens=10)
+    provider.script = say("Fine.", delay=0.05, prompt_tokens=20, completion_tokens=10)
+    cost = 20 * 1.5e-7 + 10 * 6e-7
     ledger = Ledger(priced.estimate(asking()) * 3.5)
     model = Budgeted(priced, ledger, priced.estimate)
-    results = await asyncio.gather(*(model.generate(asking()) for _ in range(20)), return_exceptions=True)
-    replies = [result for result in results if isinstance(result, Reply)]
-    assert len(replies) == len(provider.calls) == 3
-    assert all(type(r) is BudgetExhausted for r in results if not isinstance(r, Reply))
-    assert ledger.spent == pytest.approx(3 * (20 * 1.5e-7 + 10 * 6e-7))
+    replies = await asyncio.gather(*(model.generate(asking()) for _ in range(12)))
+    assert len(replies) == 12, "calls wait while only others' promises stand in their way"
+    assert provider.most_at_once == 3
+    assert ledger.spent == pytest.approx(12 * cost)
     assert ledger.spent == pytest.approx(sum(reply.usage.cost for reply in replies))
     rest = ledger.cap - ledger.spent if ledger.cap else 0
-    ledger.reserve(rest * 0.999)  # nothing is left promised
+    await ledger.reserve(rest * 0.999)  # nothing is left promised
     with pytest.raises(BudgetExhausted):
-        ledger.reserve(rest * 0.002)
+        await ledger.reserve(rest * 1.001)
 
 
 @pytest.mark.parametrize("fault", [fail(500), EMPTY, HANG], ids=["fails", "empty", "cancelled"])
@@ -218,7 +224,7 @@ async def test_failed_calls_give_their_promise_back(
     for _ in range(3):
         with pytest.raises((ModelUnavailable, EmptyReply, TimeoutError)):
             await asyncio.wait_for(model.generate(asking()), 0.2 if fault is HANG else 5)
-    assert ledger.spent == 0
+    assert (ledger.spent > 0) == (fault is EMPTY), "an empty reply is charged, one that never came is not"
     provider.script = say("Fine.")
     assert (await model.generate(asking())).text == "Fine."
     assert ledger.spent > 0
