@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.measure import median, peak_memory_mb, spread, written_bytes
 from sandbox import events as ev
-from sandbox.blueprint import Overrides, read_society
+from sandbox.blueprint import read_society
 from sandbox.deliberation import Plan, deliberate
 from sandbox.exchange import Answered, Reply, Request
 from sandbox.models.scripted import ScriptedModel
@@ -22,6 +22,7 @@ from sandbox.running import Store, at_work, calm_collector
 from sandbox.schedule import Schedule
 from sandbox.settings import Settings
 from sandbox.society import Society
+from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 
 SEATS = 100

@@ -1,4 +1,4 @@
-"""The society file that people write (TOML), and how it becomes a complete ``Society``.
+"""How a society file becomes a complete ``Society``.
 
 It fills in what the file leaves out (names, places, labels, bundled questions and memories) and turns
 every mistake into a message that names the place in the file. It loads no model.
@@ -11,141 +11,28 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from sandbox.embeddings import embedder
 from sandbox.errors import SocietyError
 from sandbox.models.scripted import ScriptedModel
 from sandbox.models.spec import parse
 from sandbox.prompts import languages
-from sandbox.rubric import Rubric
 from sandbox.seeds import shuffled
 from sandbox.society import (
     Agent,
-    Label,
-    Lengths,
-    Limits,
-    ModelSpec,
-    Observer,
-    Persona,
     Preset,
     Question,
-    Rules,
-    SeatName,
     Society,
 )
+from sandbox.societyfile import Blueprint, CountPart, EdgesPart, GridPart, Overrides, QuestionsPart
 from sandbox.sources import BUNDLED, read_memories, read_questions
 from sandbox.text import storable
 from sandbox.topology import Complete, Edges, Grid, Ring, Topology
 
-_STRICT = ConfigDict(frozen=True, extra="forbid")
 MAX_FILE_BYTES = 5_000_000
-
-
-class AgentsPart(BaseModel):
-    """``[agents]``: what holds for all agents. ``names`` are given out in the order of the places."""
-
-    model_config = _STRICT
-    model: ModelSpec = "local/smollm2"
-    rating_model: ModelSpec | None = None
-    preset: Preset = "mixed_half_half"
-    persona: Persona = ""
-    names: tuple[SeatName, ...] = ()
-
-
-class SeatPart(BaseModel):
-    """``[[seats]]``: what is different about one agent."""
-
-    model_config = _STRICT
-    name: SeatName
-    model: ModelSpec | None = None
-    rating_model: ModelSpec | None = None
-    label: Label | None = None
-    persona: Persona | None = None
-    active: bool | None = None
-
-
-class QuestionsPart(BaseModel):
-    """``[questions]``: a ``source`` (see ``sandbox.sources``) or a ``list``, and how many of them."""
-
-    model_config = _STRICT
-    source: str | None = None
-    list: tuple[Annotated[str, Field(max_length=50_000)], ...] = ()
-    limit: int | None = Field(default=None, ge=1)
-
-
-class MemoriesPart(BaseModel):
-    """``[memories]``: where prior memories come from; an empty source for none."""
-
-    model_config = _STRICT
-    source: str = BUNDLED
-
-
-class GridPart(BaseModel):
-    model_config = _STRICT
-    kind: Literal["grid"] = "grid"
-    rows: int = Field(default=3, ge=1)
-    columns: int = Field(default=3, ge=1)
-
-
-class CountPart(BaseModel):
-    model_config = _STRICT
-    kind: Literal["ring", "complete"]
-    size: int = Field(ge=1)
-
-
-class EdgesPart(BaseModel):
-    """Edges between names; every name that occurs is a seat."""
-
-    model_config = _STRICT
-    kind: Literal["edges"]
-    edges: tuple[tuple[SeatName, SeatName], ...] = Field(min_length=1)
-
-    @field_validator("edges")
-    @classmethod
-    def _between_two(cls, edges: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        for one, other in edges:
-            if one == other:
-                raise ValueError(f"an edge joins two different seats, not '{one}' with itself")
-        return edges
-
-
-TopologyPart = Annotated[GridPart | CountPart | EdgesPart, Field(discriminator="kind")]
-
-
-class Blueprint(BaseModel):
-    """A society file as written."""
-
-    model_config = _STRICT
-    name: str = "society"
-    seed: int = 0
-    rounds: int = 1
-    embedding: str = "hashed"
-    topology: TopologyPart = GridPart()
-    agents: AgentsPart = AgentsPart()
-    seats: tuple[SeatPart, ...] = ()
-    observers: tuple[Observer, ...] = (Observer(name="observer", model="local/smollm2"),)
-    questions: QuestionsPart = QuestionsPart()
-    memories: MemoriesPart = MemoriesPart()
-    rubric: Rubric = Rubric()
-    rules: Rules = Rules()
-    lengths: Lengths = Lengths()
-    limits: Limits = Limits()
-
-
-class Overrides(BaseModel):
-    """What the command line changes about a society file. ``seats`` is ``3x3`` or a number."""
-
-    model_config = _STRICT
-    rounds: int | None = None
-    seed: int | None = None
-    model: str | None = None
-    seats: str | None = None
-    questions: str | None = None
-    per_seat: int | None = None
-    budget: float | None = None
 
 
 def read_society(path: str | Path, overrides: Overrides | None = None) -> Society:

@@ -6,7 +6,7 @@ clock or database.
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -23,9 +23,15 @@ from sandbox.society import Agent, Lengths, Observer
 
 PERSON = "person"
 """Who speaks or rates when no seat does."""
-PERSON_NAME = re.compile(r"[^\W\d_][\w .'-]{0,31}")
 HISTORY = 8
 """How many earlier exchanges an agent is reminded of."""
+
+
+def is_person_name(name: str) -> bool:
+    """Whether a person may be called so: 1–32 letters, marks, digits and " .'_-", a letter first."""
+    kinds = [unicodedata.category(sign)[0] for sign in name]
+    plain = all(kind in "LMN" or sign in " .'_-" for kind, sign in zip(kinds, name, strict=True))
+    return 1 <= len(name) <= 32 and kinds[0] == "L" and plain
 
 
 class Exchange(NamedTuple):

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from sandbox import events as ev
-from sandbox.conversation import PERSON, PERSON_NAME, Judgement, Message, converse, judge, vote
-from sandbox.deliberation import Course, Plan, deliberate
+from sandbox.conversation import PERSON
+from sandbox.courses import Courses
+from sandbox.deliberation import Course
 from sandbox.desk import Desk, Tray
 from sandbox.embeddings import Embedder
 from sandbox.errors import BudgetExhausted, ModelError, SandboxError, SessionError
@@ -22,7 +23,6 @@ from sandbox.progress import OpenRound, Progress
 from sandbox.recollection import Recollection
 from sandbox.redaction import Redactor
 from sandbox.schedule import Schedule
-from sandbox.society import Agent, Observer
 from sandbox.store.log import Handle, Log
 from sandbox.text import storable
 
@@ -54,13 +54,12 @@ class Engine:
         self._listeners = [listener] if listener else []
         self._streamer = streamer
         society = progress.society
-        self._agents = {agent.name: agent for agent in society.agents}
-        self._observers = {observer.name: observer for observer in society.observers}
         self._answers_as = {seat.name: seat.model for seat in society.seats()}
         self._rates_as = self._answers_as | {a.name: a.rating_model for a in society.agents if a.rating_model}
         self._desk = Desk()
         self._schedule = Schedule(society, progress.seed)
         self._recollection = Recollection(society, embedder)
+        self._courses = Courses(progress, self._schedule, self._recollection)
         self._remembered = 0
         self._exhausted: BudgetExhausted | None = None
         self._listener_failed: Exception | None = None
@@ -96,7 +95,8 @@ class Engine:
                 await self._round(progress.rounds_done + 1)
             await self._record([ev.RunFinished()])
         except asyncio.CancelledError:
-            await self._pause("stopped", "")
+            if self._progress.status != "finished":
+                await self._pause("stopped", "")
             raise
         except Exception as error:
             cause = _first_cause(error)
@@ -107,104 +107,37 @@ class Engine:
 
     async def ask(self, question: str, seat: str, *, society: bool) -> int:
         """Put one question to a seat: its answer only, or a whole deliberation. Returns the interaction."""
-        agent = self._agent(seat)
+        self._courses.agent(seat)
         await self._prepare()
         number = self._progress.next_interaction
-        peers = self._schedule.peers(number, agent) if society else ()
-        observers = tuple(self._observers.values()) if society else ()
-        plan = await self._plan(number, None, storable(question), agent, peers, observers, revise=society)
-        await self._drive(deliberate(plan), number)
+        started = self._courses.asked(number, None, storable(question), seat, society=society)
+        await self._drive(await self._courses.deliberation(started), number)
         await self._remember()
         return number
 
     async def say(self, text: str, recipients: Sequence[str], author: str = PERSON) -> int:
         """Send a message to some seats, who answer. Returns the interaction."""
-        agents = tuple(self._agent(name) for name in dict.fromkeys(recipients))
-        if not agents:
-            raise SessionError("Nobody is addressed. Name at least one seat other than who speaks.")
-        if author not in self._agents:
-            self._check_person(author)
+        self._courses.check_talk(author, recipients)
         await self._prepare()
-        progress = self._progress
-        text = storable(text)
-        message = Message(
-            interaction=progress.next_interaction,
-            author=author,
-            text=text,
-            recipients=agents,
-            recalled=await self._recollection.recall(text, [agent.name for agent in agents]),
-            history=progress.chats,
-            rubric=progress.society.rubric,
-            lengths=progress.society.lengths,
-            seed=progress.seed,
-        )
-        await self._drive(converse(message), message.interaction)
-        return message.interaction
+        number = self._progress.next_interaction
+        names = tuple(dict.fromkeys(recipients))
+        await self._drive(await self._courses.talk(number, author, storable(text), names), number)
+        return number
 
     async def judge(self, target: ev.MessagePosted, question: str, rater: str, dimension: str) -> int:
         """Have a seat rate a message. Returns the interaction."""
-        seat: Agent | Observer = self._observers.get(rater) or self._agent(rater)
-        self._criterion(dimension)
-        progress = self._progress
-        judgement = Judgement(
-            interaction=progress.next_interaction,
-            rater=seat,
-            target=target.message,
-            author=target.seat,
-            text=target.text,
-            question=question,
-            dimension=dimension,
-            rubric=progress.society.rubric,
-            lengths=progress.society.lengths,
-            method=progress.society.rules.ratings,
-            seed=progress.seed,
-        )
-        await self._drive(judge(judgement), judgement.interaction)
-        return judgement.interaction
+        number = self._progress.next_interaction
+        await self._drive(self._courses.judgement(number, target, question, rater, dimension), number)
+        return number
 
     async def vote(
         self, target: str, dimension: str, value: float, reason: str = "", rater: str = PERSON
     ) -> int:
         """Record a person's rating of a message. Returns the interaction."""
-        self._criterion(dimension)
-        rubric = self._progress.society.rubric
-        if not rubric.scale.holds(value):
-            raise SessionError(
-                f"A rating must lie from {rubric.scale.low} to {rubric.scale.high}, not {value:g}."
-            )
-        self._check_person(rater)
         number = self._progress.next_interaction
-        course = vote(
-            number,
-            rater=rater,
-            target=target,
-            dimension=dimension,
-            value=value,
-            reason=storable(reason),
-            rubric=rubric,
-        )
+        course = self._courses.vote(number, target, dimension, value, storable(reason), rater)
         await self._drive(course, number)
         return number
-
-    def _agent(self, name: str) -> Agent:
-        if name not in self._agents:
-            raise SessionError(f"There is no seat '{name}'. The seats are: {', '.join(self._agents)}.")
-        return self._agents[name]
-
-    def _check_person(self, name: str) -> None:
-        """A person's name is one line of letters and the like, and not a seat's."""
-        if not PERSON_NAME.fullmatch(name):
-            raise SessionError(
-                "A person's name begins with a letter and goes on with letters, digits, spaces and .'_-, "
-                "32 characters at most."
-            )
-        if name.casefold() in {seat.casefold() for seat in self._answers_as}:
-            raise SessionError(f"'{name}' is a seat; a person can't act under its name. Choose another.")
-
-    def _criterion(self, name: str) -> None:
-        names = [criterion.name for criterion in self._progress.society.rubric.criteria]
-        if name not in names:
-            raise SessionError(f"There is no dimension '{name}'. The rubric has: {', '.join(names)}.")
 
     async def _prepare(self) -> None:
         if not self._seeded:
@@ -239,21 +172,10 @@ class Engine:
         if round is None:
             round = OpenRound(number, self._progress.next_interaction, len(assignments))
             events.append(ev.RoundStarted(round=number, first=round.first, count=round.count))
-        observers = tuple(self._observers)
         for interaction, assigned in enumerate(assignments, round.first):
-            if interaction in round.finished or interaction in self._progress.open:
-                continue
-            peers = self._schedule.peers(interaction, assigned.agent)
-            events.append(
-                ev.InteractionStarted(
-                    interaction=interaction,
-                    round=number,
-                    seat=assigned.agent.name,
-                    question=questions[assigned.question].text,
-                    peers=tuple(peer.name for peer in peers),
-                    observers=observers,
-                )
-            )
+            if interaction not in round.finished and interaction not in self._progress.open:
+                question = questions[assigned.question].text
+                events.append(self._courses.asked(interaction, number, question, assigned.agent.name))
         if events:
             await self._record(events)
 
@@ -261,7 +183,7 @@ class Engine:
         async with slots:
             if self._exhausted:
                 return
-            if course := await self._course_of(started):
+            if course := await self._courses.of(started):
                 # Whoever finds the budget exhausted leaves it to the round to say so, when all calls that
                 # are under way, and paid for, have come in.
                 with suppress(BudgetExhausted):
@@ -272,63 +194,9 @@ class Engine:
         loose = [opened.started for opened in self._progress.open.values() if opened.started.round is None]
         await self._prepare()
         for started in loose:
-            if course := await self._course_of(started):
+            if course := await self._courses.of(started):
                 await self._drive(course, started.interaction)
         await self._remember()
-
-    async def _course_of(self, started: ev.InteractionStarted) -> Course | None:
-        progress = self._progress
-        if started.kind in ("deliberation", "answer"):
-            peers = tuple(self._agents[name] for name in started.peers)
-            observers = tuple(self._observers[name] for name in started.observers)
-            agent = self._agents[started.seat]
-            whole = started.kind == "deliberation"
-            plan = await self._plan(
-                started.interaction, started.round, started.question, agent, peers, observers, revise=whole
-            )
-            return deliberate(plan)
-        if started.kind == "chat":
-            recipients = tuple(self._agents[name] for name in started.peers)
-            message = Message(
-                interaction=started.interaction,
-                author=started.seat,
-                text=started.question,
-                recipients=recipients,
-                recalled=await self._recollection.recall(started.question, started.peers),
-                history=progress.chats,
-                rubric=progress.society.rubric,
-                lengths=progress.society.lengths,
-                seed=progress.seed,
-            )
-            return converse(message)
-        return None  # a rating that was not given: nothing depends on it, and it can be asked for again
-
-    async def _plan(
-        self,
-        number: int,
-        round: int | None,
-        question: str,
-        agent: Agent,
-        peers: tuple[Agent, ...],
-        observers: tuple[Observer, ...],
-        *,
-        revise: bool,
-    ) -> Plan:
-        society = self._progress.society
-        return Plan(
-            interaction=number,
-            question=question,
-            centre=agent,
-            peers=peers,
-            observers=observers,
-            recalled=await self._recollection.recall(question, [agent.name, *(peer.name for peer in peers)]),
-            rubric=society.rubric,
-            lengths=society.lengths,
-            method=society.rules.ratings,
-            seed=self._progress.seed,
-            round=round,
-            revise=revise,
-        )
 
     async def _drive(self, course: Course, interaction: int) -> None:
         """Run one generator to its end, beginning with the outcomes that are on record."""
@@ -400,11 +268,15 @@ class Engine:
     async def _record(self, events: Sequence[ev.Event]) -> None:
         """Commit events, take them into account and tell the listeners.
 
-        Whoever is cancelled meanwhile leaves a commit that still happens, and is still taken into account.
+        A commit that is under way can't be called back: whoever is cancelled meanwhile waits for it.
         """
         future = self._log.append(self._handle, events)
         future.add_done_callback(self._took)
-        await asyncio.shield(future)
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
         if self._listener_failed:
             error, self._listener_failed = self._listener_failed, None
             raise error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -46,7 +47,10 @@ class Settings(BaseSettings):
         if self.openai_base is not None:
             return base.rstrip("/") == self.openai_base.rstrip("/")
         host = urlsplit(base).hostname or ""
-        return host in ("localhost", "::1") or host.startswith("127.")
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
 
     @property
     def database(self) -> str:

@@ -116,7 +116,7 @@ def _table(text: str, name: str) -> Rows:
         for row in reader:
             yield f"{name}, line {reader.line_num}", {str(k).strip().lower(): v for k, v in row.items()}
     except csv.Error as error:
-        raise SocietyError(f"{name}, line {reader.line_num}: {error}.") from error
+        raise SocietyError(f"{name}, line {reader.reader.line_num}: {error}.") from error
 
 
 def _from_hub(source: str) -> Rows:

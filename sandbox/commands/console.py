@@ -25,6 +25,8 @@ from sandbox.text import one_line, printable
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+STOPPED = 130
+"""The exit code after Ctrl-C."""
 POSITIVE = click.IntRange(1, 2**31 - 1)
 NATURAL = click.IntRange(0, 2**31 - 1)
 SEED = click.IntRange(-(2**63), 2**63 - 1)

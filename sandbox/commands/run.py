@@ -14,17 +14,26 @@ from rich.console import Console
 from rich.text import Text
 
 from sandbox import events as ev
-from sandbox.blueprint import Overrides, read_society
-from sandbox.commands.console import SEED, opened, print_json, program, terminal, with_json, with_store
+from sandbox.blueprint import read_society
+from sandbox.commands.console import (
+    SEED,
+    STOPPED,
+    opened,
+    print_json,
+    program,
+    terminal,
+    with_json,
+    with_store,
+)
 from sandbox.commands.report import LiveProgress, dimensions, interactions_table, totals
 from sandbox.errors import BudgetExhausted
 from sandbox.records import InteractionRecord, assemble
 from sandbox.running import Store, at_work
 from sandbox.settings import Settings, redactor
+from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 from sandbox.store.log import Handle
 
-STOPPED = 130
 _SHOWN = 20
 ROUNDS = click.IntRange(0, 100_000)
 

@@ -11,8 +11,18 @@ import click
 from rich.console import Console
 
 from sandbox import events as ev
-from sandbox.blueprint import Overrides, examples, read_society
-from sandbox.commands.console import change, number, opened, print_json, safe, terminal, with_json, with_store
+from sandbox.blueprint import examples, read_society
+from sandbox.commands.console import (
+    STOPPED,
+    change,
+    number,
+    opened,
+    print_json,
+    safe,
+    terminal,
+    with_json,
+    with_store,
+)
 from sandbox.commands.prompting import prompted
 from sandbox.conversation import PERSON
 from sandbox.engine import Engine
@@ -20,6 +30,7 @@ from sandbox.errors import ModelError, SessionError
 from sandbox.records import InteractionRecord, assemble
 from sandbox.running import Store, at_work
 from sandbox.settings import Settings, redactor
+from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 from sandbox.store.log import Handle
 
@@ -204,8 +215,9 @@ def _work(
 
     try:
         return asyncio.run(run())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        click.echo("\nStopped; what was done is kept.", err=True)
+        sys.exit(STOPPED)
 
 
 def _record(store: Store, handle: Handle, interaction: int) -> InteractionRecord:

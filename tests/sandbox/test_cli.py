@@ -306,3 +306,86 @@ def test_the_doctor_says_what_works_here(sandbox: Run) -> None:
     assert checks["local models"]["state"] == "ok"
     assert checks["database"]["state"] == "ok"
     assert "SANDBOX" not in out
+
+
+def test_a_rating_given_later_is_shown_with_what_it_rates(sandbox: Run) -> None:
+    key = session_of(sandbox)
+    assert sandbox("rate", "1.draft", "--in", key, "--value", "3", "--reason", "too short")[0] == 0
+    out = sandbox("sessions", "show", key, "--interaction", "1")[1]
+    assert "person: alignment 3 (human)  too short" in out
+
+
+def test_criteria_of_ones_own_are_those_shown(sandbox: Run, tmp_path: Path) -> None:
+    (tmp_path / "kind.toml").write_text(
+        '[agents]\nmodel = "scripted/steady"\n[[observers]]\nname = "o"\nmodel = "scripted/steady"\n'
+        '[topology]\nrows = 2\ncolumns = 2\n[rubric]\npeer = "kindness"\n'
+        '[[rubric.criteria]]\nname = "kindness"\nquestion = "Is it kind?"\nworst = "cruel"\nbest = "kind"\n'
+    )
+    code, out, err = sandbox("run", "kind.toml")
+    assert code == 0, err
+    assert "kindness" in out
+    assert "alignment" not in out
+    assert sandbox("rate", "1.draft", "--value", "3")[0] == 0
+
+
+def test_talk_goes_on_line_by_line_until_an_empty_one(tmp_path: Path) -> None:
+    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "sandbox.cli", "chat", "--to", "A1", "--in", "scripted"]
+    done = subprocess.run(
+        command,
+        input=b"Good morning!\n\xff and you?\n\nnot sent\n",
+        capture_output=True,
+        check=True,
+        env=environment,
+    )
+    assert done.stdout.decode().count("A1: ") == 2
+    assert b"not sent" not in done.stdout
+
+
+def test_ctrl_c_ends_a_talk_at_once(tmp_path: Path) -> None:
+    import pty
+
+    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path)}
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "sandbox.cli", "chat", "--to", "A1", "--in", "scripted"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    seen = b""
+    while b"you> " not in seen:
+        seen += os.read(ours, 1000)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sessions", "list", "--limit", "9" * 22),
+        ("sessions", "replay", "--from", "9" * 22),
+        ("sessions", "show", "\udcff"),
+        ("sessions", "delete", "", "--yes"),
+        ("resume", "--rounds", "9" * 22),
+        ("run", "scripted", "--model", "openai/http://127.0.0.1/v1/m?context=²"),
+        ("sessions", "list", "--db", "~nosuchuser/x"),
+        ("sessions", "list", "--db", "postgresql://u:p@h:badport/x"),
+        ("chat", "hi", "--in", "scripted", "--to", "A1", "--from", "A1"),
+        ("ask", "x", "--in", "scripted", "--seat", "[/x]"),
+    ],
+)
+def test_hostile_arguments_end_with_code_two(sandbox: Run, arguments: tuple[str, ...]) -> None:
+    session_of(sandbox)
+    code, _, err = sandbox(*arguments)
+    assert code == 2, err
+    assert "Traceback" not in err
+
+
+def test_markup_in_paths_and_models_is_only_text(sandbox: Run, tmp_path: Path) -> None:
+    code, out, _ = sandbox("run", "scripted", *SMALL, "--db", str(tmp_path / "[" / "x].db"))
+    assert code == 0
+    assert "x].db" in out
+
+
+def test_a_terminal_of_few_characters_is_no_obstacle(tmp_path: Path) -> None:
+    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "sandbox.cli", "run", "scripted", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "Stored as scripted-" in done.stdout

@@ -270,3 +270,18 @@ async def test_an_estimate_is_the_most_that_a_call_can_cost(
 
 def test_what_has_no_price_is_estimated_as_free() -> None:
     assert LiteLLMModel("openai/some-model", Redactor()).estimate(asking()) == 0
+
+
+@pytest.mark.parametrize(
+    ("base", "named", "sent"),
+    [
+        ("http://127.0.0.1:8000/v1", None, True),
+        ("http://localhost/v1", None, True),
+        ("https://evil.example/v1", None, False),
+        ("http://127.0.0.1.evil.example/v1", None, False),
+        ("https://mine.example/v1", "https://mine.example/v1/", True),
+        ("http://127.0.0.1:8000/v1", "https://mine.example/v1", False),
+    ],
+)
+def test_the_key_goes_only_where_it_was_given_for(base: str, named: str | None, sent: bool) -> None:
+    assert Settings(openai_base=named).trusts(base) is sent

@@ -301,3 +301,36 @@ def test_pickled_weights_are_never_read(tmp_path: Path, model_cache: Path) -> No
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(ModelUnavailable):
         weights.load(str(folder), tmp_path)
+
+
+def test_an_adapter_that_does_not_fit_harms_nobody_else(worker: LocalWorker, adapters: Path) -> None:
+    import shutil
+
+    for name in ("broken", "cut.short"):
+        shutil.copytree(adapters / "loud", adapters / name, dirs_exist_ok=True)
+    config = (adapters / "broken" / "adapter_config.json").read_text()
+    (adapters / "broken" / "adapter_config.json").write_text(config.replace('"r": 4', '"r": 8'))
+    weights = (adapters / "cut.short" / "adapter_model.safetensors").read_bytes()
+    (adapters / "cut.short" / "adapter_model.safetensors").write_bytes(weights[:1000])
+    fresh = LocalWorker("smollm2", worker._cache, adapters, dtype="float32")
+
+    async def ask() -> list[object]:
+        models = [LocalModel(fresh, name) for name in ("", "broken", "cut.short", "loud")]
+        return await asyncio.gather(*(m.generate(asks(QUESTIONS[0])) for m in models), return_exceptions=True)
+
+    first, again = asyncio.run(ask()), asyncio.run(ask())
+    fresh.close()
+    expected = [reply.text for reply in together(worker, *[asks(QUESTIONS[0])] * 2, adapters=("", "loud"))]
+    for plain, wrong, cut, loud in (first, again):
+        assert [plain.text, loud.text] == expected  # type: ignore[attr-defined]
+        assert isinstance(wrong, ModelRefused)
+        assert isinstance(cut, ModelRefused)
+
+
+async def test_closing_answers_those_who_wait(model_cache: Path, adapters: Path) -> None:
+    worker = LocalWorker("smollm2", model_cache, adapters)
+    waiting = asyncio.create_task(LocalModel(worker).generate(asks("x")))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(worker.close)
+    with pytest.raises(ModelUnavailable):
+        await asyncio.wait_for(waiting, 60)
