@@ -19,8 +19,8 @@ from sandbox.settings import load_settings
 
 SEATS = 32
 TOKENS = 48
-REPEATS = 5
-SINGLES = 4
+REPEATS = 3
+SINGLES = 2
 
 
 def requests(count: int) -> list[Request]:
