@@ -37,6 +37,8 @@ def parse(text: str) -> Spec:
             return _local(text, rest)
         case "scripted":
             name, _, query = rest.partition("?")
+            if not name:
+                raise SocietyError(f"'{text}' names no script. Write scripted/NAME[?OPTION=VALUE].")
             return Spec("scripted", name, options=_options(text, query))
         case "openai":
             return _openai(text, rest)

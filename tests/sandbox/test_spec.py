@@ -80,6 +80,7 @@ def test_what_is_no_spec_is_refused_with_the_forms(text: str) -> None:
         ("openai/http://[::1/v1/m", "is not an endpoint"),
         ("openai/file://host/v1/m", "is not an endpoint"),
         ("openai/gopher://host/v1/m", "is not an endpoint"),
+        ("scripted/?rate=1", "names no script"),
         ("scripted/steady?latency", "options of"),
         ("openai/http://host/v1/m?a=1&b", "options of"),
     ],
