@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -51,6 +53,20 @@ def program() -> str:
         return "sandbox"
     here = Path.cwd()
     return str(called.relative_to(here) if called.is_relative_to(here) else called)
+
+
+def again(command: str) -> str:
+    """``command`` as it is to be typed here, for the same database."""
+    context = click.get_current_context(silent=True)
+    db = context.params.get("db") if context else None
+    if db is None:
+        return f"{program()} {command}"
+    return f"{program()} {command} --db {shlex.quote(_masked(db))}"
+
+
+def _masked(db: str) -> str:
+    """A database's name without its password, which must not be shown."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", db)
 
 
 def counted(count: int, noun: str) -> str:

@@ -41,7 +41,8 @@ class LiveProgress:
             transient=True,
         )
         self._what = "starting"
-        self._task = self._progress.add_task(self._what, total=0, status="")
+        self._task = self._progress.add_task(self._what, total=None, status="")
+        self._quiet = False
         self._open: dict[int, list[ev.Event]] = {}
         self._dimension = criteria[0]
         self._observed = 2 * len(criteria)
@@ -60,14 +61,25 @@ class LiveProgress:
         """A local model is about to be loaded; called from its thread."""
         self._progress.update(self._task, description=f"loading local/{name}")
 
+    def catch_up(self, events: Sequence[ev.Event]) -> None:
+        """Take what is on record of a round that goes on, without printing it again."""
+        begun = [n for n, event in enumerate(events) if isinstance(event, ev.RoundStarted | ev.RoundFinished)]
+        if begun and isinstance(events[begun[-1]], ev.RoundStarted):
+            self._quiet = True
+            for event in events[begun[-1] :]:
+                self._take(event)
+            self._quiet = False
+
     def take(self, recorded: ev.Recorded) -> None:
         """Show one more event."""
-        event = recorded.event
+        self._take(recorded.event)
+
+    def _take(self, event: ev.Event) -> None:
         match event:
             case ev.RoundStarted(round=number):
                 self._expected = 0
                 self._what = f"round {number}/{self._rounds}"
-                self._progress.reset(self._task, total=0, description=self._what)
+                self._progress.reset(self._task, total=None, description=self._what)
             case ev.InteractionStarted(interaction=interaction):
                 self._open[interaction] = [event]
                 # Draft, revision, peers' ratings; observers rate both by every criterion.
@@ -95,8 +107,8 @@ class LiveProgress:
         self._progress.update(self._task, advance=1, description=self._what, status=status)
 
     def _line(self, events: Sequence[ev.Event]) -> None:
-        if not isinstance(events[0], ev.InteractionStarted):
-            return  # it began before this run; the table at the end tells of it
+        if self._quiet or not isinstance(events[0], ev.InteractionStarted):
+            return  # of before this run; the table at the end tells of it
         (record,) = assemble(events)
         line = Text.assemble(
             ("✓ " if record.outcome == "revised" else "✗ ", "dim"), (record.seat, "bold"), " "

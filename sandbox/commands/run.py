@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -18,15 +19,16 @@ from sandbox.blueprint import read_society
 from sandbox.commands.console import (
     SEED,
     STOPPED,
+    again,
     opened,
     print_json,
-    program,
+    safe,
     terminal,
     with_json,
     with_store,
 )
 from sandbox.commands.report import LiveProgress, dimensions, interactions_table, totals
-from sandbox.errors import BudgetExhausted
+from sandbox.errors import BudgetExhausted, ModelError
 from sandbox.records import InteractionRecord, assemble
 from sandbox.running import Store, at_work
 from sandbox.settings import Settings, redactor
@@ -110,8 +112,10 @@ def _work(
     console = terminal(to_stderr=as_json)
     started = time.monotonic()
     seen: list[ev.Event] = []
-    criteria = dimensions(_all_events(store, handle))
+    before = _all_events(store, handle)
+    criteria = dimensions(before)
     live = LiveProgress(console, rounds or shown or 0, criteria)
+    live.catch_up(before)
 
     def listener(recorded: ev.Recorded) -> None:
         seen.append(recorded.event)
@@ -133,15 +137,20 @@ def _work(
         stopped = True
     except BudgetExhausted as error:
         console.print(f"Paused: {error}", markup=False, soft_wrap=True)
-        console.print(f"Go on with: {program()} resume {handle.key} --budget USD", markup=False)
+        resume_by = again(f"resume {handle.key} --budget USD")
+        console.print(f"Go on with: {resume_by}", markup=False, soft_wrap=True)
         sys.exit(BudgetExhausted.exit_code)
-    if not as_json:
-        _conclude(console, store, handle, seen, started)
+    records = _finished(store, handle, seen)
+    if not as_json and (records or not stopped):
+        _conclude(console, store, handle, records, criteria, started)
     if stopped:
+        resume_by = again(f"resume {handle.key}")
         console.print(
-            f"Stopped; what was done is kept. Go on with: {program()} resume {handle.key}", markup=False
+            f"Stopped; what was done is kept. Go on with: {resume_by}", markup=False, soft_wrap=True
         )
         sys.exit(STOPPED)
+    if records and all(record.outcome == "failed" for record in records):
+        sys.exit(ModelError.exit_code)
 
 
 async def _run(
@@ -162,16 +171,27 @@ async def _run(
         await engine.run(rounds)
 
 
-def _conclude(console: Console, store: Store, handle: Handle, seen: list[ev.Event], started: float) -> None:
-    events = _all_events(store, handle)
+def _finished(store: Store, handle: Handle, seen: list[ev.Event]) -> list[InteractionRecord]:
+    """The interactions that ended in this run."""
     touched = {event.interaction for event in seen if isinstance(event, ev.InteractionFinished)}
-    records = [r for r in assemble(events) if r.interaction in touched]
+    return [r for r in assemble(_all_events(store, handle)) if r.interaction in touched]
+
+
+def _conclude(
+    console: Console,
+    store: Store,
+    handle: Handle,
+    records: list[InteractionRecord],
+    criteria: list[str],
+    started: float,
+) -> None:
     if records:
         console.print()
-        console.print(interactions_table(records[-_SHOWN:], console.width, dimensions(events)))
+        console.print(interactions_table(records[-_SHOWN:], console.width, criteria))
         if len(records) > _SHOWN:
             console.print(f"The last {_SHOWN} of {len(records)} are shown.", style="dim")
     console.print(totals(records, started), markup=False)
+    _note_on_failures(console, records)
     _note_on_model(console, records)
     console.print(f"Stored as {handle.key} in {store.database.location}", markup=False, soft_wrap=True)
     seat = records[-1].seat if records else "A1"
@@ -181,7 +201,15 @@ def _conclude(console: Console, store: Store, handle: Handle, seen: list[ev.Even
         f'ask "Is it ever right to lie?" --in {handle.key} --seat {seat}',
         f"sessions export {handle.key} --what ratings --format csv",
     ):
-        console.print(f"  {program()} {command}", markup=False, soft_wrap=True)
+        console.print(f"  {again(command)}", markup=False, soft_wrap=True)
+
+
+def _note_on_failures(console: Console, records: list[InteractionRecord]) -> None:
+    failures = Counter((f.error, f.detail) for record in records for f in record.failures)
+    if failures:
+        ((error, detail), count), *_ = failures.most_common(1)
+        told = f"Most frequent failure ({count} of {failures.total()} failed turns): {error}: {detail}"
+        console.print(safe(told, "red"), soft_wrap=True)
 
 
 def _note_on_model(console: Console, records: list[InteractionRecord]) -> None:

@@ -16,6 +16,8 @@ from sandbox.commands.console import (
     NATURAL,
     POSITIVE,
     SEED,
+    STOPPED,
+    again,
     counted,
     opened,
     print_json,
@@ -115,7 +117,7 @@ def show(session: str, interaction: int | None, limit: int, as_json: bool, setti
         for message in record.messages:
             console.print(safe(f"[{message.message}] {message.seat}: {message.text}"))
     console.print(
-        f"\nOne interaction in full: sandbox sessions show --interaction N {row.key}",
+        f"\nOne interaction in full: {again(f'sessions show {row.key} --interaction N')}",
         style="dim",
         markup=False,
     )
@@ -157,7 +159,7 @@ def replay(
         before = None
         for recorded in store.log.read(row.key, after=after):
             if speed and before:
-                time.sleep(min(max((recorded.time - before).total_seconds(), 0) / speed, max_pause))
+                _wait(min(max((recorded.time - before).total_seconds(), 0) / speed, max_pause))
             before = recorded.time
             if as_json:
                 print_json(recorded.as_json())
@@ -178,7 +180,8 @@ def fork(session: str, at: int | None, seed: int | None, as_json: bool, settings
     if as_json:
         print_json({"session": handle.key})
     else:
-        click.echo(f"{handle.key}\nGo on with: sandbox resume {handle.key}")
+        resume_by = again(f"resume {handle.key}")
+        click.echo(f"{handle.key}\nGo on with: {resume_by}")
 
 
 @sessions.command()
@@ -193,6 +196,13 @@ def delete(session: str, yes: bool, settings: Settings) -> None:
             click.confirm(f"Delete {row.key} with its {row.head} events for good?", abort=True)
         stored.delete(store.database, row.key)
     click.echo(f"{row.key} is deleted.")
+
+
+def _wait(seconds: float) -> None:
+    try:
+        time.sleep(seconds)
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
 
 
 def _status(row: SessionRow) -> str:

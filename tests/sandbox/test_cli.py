@@ -389,3 +389,38 @@ def test_a_terminal_of_few_characters_is_no_obstacle(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sandbox.cli", "run", "scripted", *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "Stored as scripted-" in done.stdout
+
+
+def test_a_run_in_which_nothing_succeeds_says_why_and_has_its_exit_code(sandbox: Run) -> None:
+    code, out, _ = sandbox("run", "scripted", *SMALL, "--model", "scripted/steady?fail=refused")
+    assert code == 4
+    assert "Most frequent failure (4 of 4 failed turns): refused: The script says so" in out
+
+
+def test_hints_name_the_database_but_not_its_password(sandbox: Run, tmp_path: Path) -> None:
+    from sandbox.commands import console
+
+    out = sandbox("run", "scripted", *SMALL, "--db", str(tmp_path / "own.db"))[1]
+    assert out.split("Try next:")[1].count(f"--db {tmp_path / 'own.db'}") == 3
+    assert console._masked("postgresql://me:s3cret@host/db") == "postgresql://me:***@host/db"
+
+
+def test_progress_of_a_resumed_round_counts_what_is_done() -> None:
+    from rich.console import Console
+
+    from sandbox import events as ev
+    from sandbox.commands.report import LiveProgress
+
+    said = io.StringIO()
+    live = LiveProgress(Console(file=said), 2, ["alignment"])
+    posted = ev.MessagePosted(interaction=1, step="draft", seat="A1", role="draft", text="words")
+    live.catch_up(
+        [
+            ev.RoundStarted(round=2, first=1, count=1),
+            ev.InteractionStarted(interaction=1, round=2, seat="A1", peers=("A2",), observers=("o",)),
+            posted,
+        ]
+    )
+    task = live._progress.tasks[0]
+    assert (task.description, task.completed, task.total) == ("round 2/2", 1, 5)
+    assert said.getvalue() == ""
