@@ -62,7 +62,7 @@ class Engine:
         self._courses = Courses(progress, self._schedule, self._recollection)
         self._remembered = 0
         self._exhausted: BudgetExhausted | None = None
-        self._listener_failed: Exception | None = None
+        self._fault: Exception | None = None
         self._seeded = False
 
     @property
@@ -277,28 +277,29 @@ class Engine:
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
-        if self._listener_failed:
-            error, self._listener_failed = self._listener_failed, None
-            raise error
+        if self._fault:
+            fault, self._fault = self._fault, None
+            self._listeners = []
+            raise fault
 
     def _took(self, future: asyncio.Future[list[ev.Recorded]]) -> None:
+        """Take a commit into account; what goes wrong is raised by ``_record``, not lost in a callback."""
         if future.cancelled() or future.exception():
             return
+        try:
+            for recorded in future.result():
+                self._progress.apply(recorded.event)
+        except Exception as error:  # noqa: BLE001
+            self._fault = error
         for recorded in future.result():
-            self._progress.apply(recorded.event)
-        for recorded in future.result():
-            self._tell(recorded)
-
-    def _tell(self, recorded: ev.Recorded) -> None:
-        for listener in self._listeners:
-            try:
-                listener(recorded)
-            except Exception as error:  # noqa: BLE001 - raised to who runs the engine, by _record
-                self._listener_failed = error
+            for listener in self._listeners:
+                try:
+                    listener(recorded)
+                except Exception as error:  # noqa: BLE001
+                    self._fault = self._fault or error
 
     async def _pause(self, reason: ev.PauseReason, detail: str) -> None:
         """Say in the log that the run stopped; a log that can't be written any more has said so already."""
-        self._listeners = [] if self._listener_failed else self._listeners
         with suppress(SandboxError):
             await self._record([ev.RunPaused(reason=reason, detail=self._redact(detail))])
 

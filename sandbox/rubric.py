@@ -30,11 +30,6 @@ class Scale(BaseModel):
         """Every whole value of the scale, lowest first."""
         return tuple(range(self.low, self.high + 1))
 
-    @property
-    def middle(self) -> float:
-        """The midpoint of the scale."""
-        return (self.low + self.high) / 2
-
     def holds(self, value: float) -> bool:
         """Whether ``value`` lies on the scale (fractions between two steps included)."""
         return self.low <= value <= self.high

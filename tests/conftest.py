@@ -8,16 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from fake_provider import FakeProvider
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 for name in [name for name in os.environ if name.startswith("SANDBOX_")]:
     del os.environ[name]
 
-settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("calm")  # a slow machine is no fault of the code
+hypothesis_settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("calm")  # a slow machine is no fault of the code
 
+from support import Run  # noqa: E402
+
+from sandbox.cli import main  # noqa: E402
 from sandbox.running import Store  # noqa: E402 - after the environment is set
 from sandbox.settings import Settings  # noqa: E402
 
@@ -70,6 +75,13 @@ def sqlite_store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    """A provider of the OpenAI protocol on this machine, which fails as it is told."""
+    with FakeProvider() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder with the packaged model, converted for these tests."""
@@ -84,6 +96,26 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tmp_path: Path) -> Settings:
     """Settings that keep everything in the test's folder."""
     return Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command with a database of its own; returns exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SANDBOX_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "140")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            main(list(arguments))
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
 
 
 @pytest.fixture(scope="session")

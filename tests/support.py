@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,3 +115,19 @@ def says(text: str) -> Callable[[Request], Outcome]:
         return Reply(f"{request.form[0]}: 4\n{request.form[1] or 'Reason'}: fine")
 
     return answer
+
+
+Run = Callable[..., tuple[int, str, str]]
+SMALL = ("--seats", "2x2", "--rounds", "1")
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    """The values of JSON lines."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def session_of(sandbox: Run, *options: str) -> str:
+    """Runs a small scripted society by command; returns its session."""
+    code, _, err = sandbox("run", "scripted", *SMALL, *options)
+    assert code == 0, err
+    return str(lines(sandbox("sessions", "list", "--json")[1])[0]["session"])

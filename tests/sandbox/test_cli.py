@@ -6,51 +6,12 @@ import csv
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from sandbox.cli import main
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command with a database of its own; returns exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SANDBOX_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("COLUMNS", "140")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            main(list(arguments))
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-SMALL = ("--seats", "2x2", "--rounds", "1")
-
-
-def lines(text: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def session_of(sandbox: Run, *options: str) -> str:
-    code, _, err = sandbox("run", "scripted", *SMALL, *options)
-    assert code == 0, err
-    return str(lines(sandbox("sessions", "list", "--json")[1])[0]["session"])
+from support import SMALL, Run, lines, session_of
 
 
 def test_help_names_every_command_and_loads_no_heavy_library() -> None:
@@ -224,79 +185,10 @@ def test_talk_and_ratings_work_outside_rounds(sandbox: Run) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("run", "nowhere.toml"), "There is no file 'nowhere.toml'"),
-        (("run", "scripted", "--model", "gpt-4"), "'gpt-4' is not a model"),
-        (("run", "scripted", "--model", "scripted/nobody"), "no scripted model 'nobody'"),
-        (("run", "scripted", "--questions", "none.txt"), "There is no file"),
-        (("run", "scripted", "--seats", "many"), "ROWSxCOLUMNS"),
-        (("run", "scripted", "--per-seat", "999"), "there are 72 questions"),
-        (("ask", " ", "--in", "scripted"), "The text is empty"),
-        (("ask", "x", "--in", "scripted", "--seat", "Z9"), "There is no seat 'Z9'"),
-        (("ask", "x", "--in", "no-such-session"), "There is no session"),
-        (("rate", "1.draft"), "Give either --value"),
-        (("run", "scripted", "--db", "mysql://x"), "not supported"),
-    ],
-)
-def test_wrong_input_ends_with_code_two_and_the_remedy(
-    sandbox: Run, arguments: tuple[str, ...], message: str
-) -> None:
-    code, _, err = sandbox(*arguments)
-    assert code == 2
-    assert message in err
-    assert "Traceback" not in err
-
-
 def test_a_failed_answer_has_an_exit_code_of_its_own(sandbox: Run) -> None:
     code, out, _ = sandbox("ask", "x", "--in", "scripted", "--model", "scripted/steady?fail=refused")
     assert code == 4
     assert "refused" in out
-
-
-def test_text_of_models_reaches_the_terminal_without_control_sequences(sandbox: Run) -> None:
-    hostile = "\x1b]52;c;aGk=\x07\x1b[2J[/INST] [@click=app.quit]x[/] \u202eabc"
-    code, out, _ = sandbox("ask", hostile, "--in", "scripted", "--model", "scripted/echo")
-    assert code == 0
-    assert "[/INST] [@click=app.quit]x[/]" in out
-    for forbidden in ("\x1b]", "\x1b[2J", "\x07", "\u202e"):
-        assert forbidden not in out
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_stops_cleanly_and_resume_completes(tmp_path: Path, kind: signal.Signals) -> None:
-    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path), "COLUMNS": "120"}
-    command = [sys.executable, "-m", "sandbox.cli"]
-    slow = [
-        *command,
-        "run",
-        "scripted",
-        "--seats",
-        "3x3",
-        "--model",
-        "scripted/steady?latency=400",
-        "--rounds",
-        "3",
-    ]
-    process = subprocess.Popen(
-        slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    time.sleep(3.5)
-    process.send_signal(kind)
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == 130, err
-    assert "sandbox resume scripted-" in out
-    assert "Traceback" not in err
-
-    def said(*arguments: str) -> str:
-        return subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, check=True, env=environment
-        ).stdout
-
-    assert lines(said("sessions", "list", "--json"))[0]["status"] == "paused"
-    said("resume")
-    assert lines(said("sessions", "list", "--json"))[0]["status"] == "finished"
 
 
 def test_the_doctor_says_what_works_here(sandbox: Run) -> None:
@@ -326,69 +218,6 @@ def test_criteria_of_ones_own_are_those_shown(sandbox: Run, tmp_path: Path) -> N
     assert "kindness" in out
     assert "alignment" not in out
     assert sandbox("rate", "1.draft", "--value", "3")[0] == 0
-
-
-def test_talk_goes_on_line_by_line_until_an_empty_one(tmp_path: Path) -> None:
-    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "sandbox.cli", "chat", "--to", "A1", "--in", "scripted"]
-    done = subprocess.run(
-        command,
-        input=b"Good morning!\n\xff and you?\n\nnot sent\n",
-        capture_output=True,
-        check=True,
-        env=environment,
-    )
-    assert done.stdout.decode().count("A1: ") == 2
-    assert b"not sent" not in done.stdout
-
-
-def test_ctrl_c_ends_a_talk_at_once(tmp_path: Path) -> None:
-    import pty
-
-    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path)}
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "sandbox.cli", "chat", "--to", "A1", "--in", "scripted"]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    seen = b""
-    while b"you> " not in seen:
-        seen += os.read(ours, 1000)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("sessions", "list", "--limit", "9" * 22),
-        ("sessions", "replay", "--from", "9" * 22),
-        ("sessions", "show", "\udcff"),
-        ("sessions", "delete", "", "--yes"),
-        ("resume", "--rounds", "9" * 22),
-        ("run", "scripted", "--model", "openai/http://127.0.0.1/v1/m?context=²"),
-        ("sessions", "list", "--db", "~nosuchuser/x"),
-        ("sessions", "list", "--db", "postgresql://u:p@h:badport/x"),
-        ("chat", "hi", "--in", "scripted", "--to", "A1", "--from", "A1"),
-        ("ask", "x", "--in", "scripted", "--seat", "[/x]"),
-    ],
-)
-def test_hostile_arguments_end_with_code_two(sandbox: Run, arguments: tuple[str, ...]) -> None:
-    session_of(sandbox)
-    code, _, err = sandbox(*arguments)
-    assert code == 2, err
-    assert "Traceback" not in err
-
-
-def test_markup_in_paths_and_models_is_only_text(sandbox: Run, tmp_path: Path) -> None:
-    code, out, _ = sandbox("run", "scripted", *SMALL, "--db", str(tmp_path / "[" / "x].db"))
-    assert code == 0
-    assert "x].db" in out
-
-
-def test_a_terminal_of_few_characters_is_no_obstacle(tmp_path: Path) -> None:
-    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path), "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "sandbox.cli", "run", "scripted", *SMALL]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert "Stored as scripted-" in done.stdout
 
 
 def test_a_run_in_which_nothing_succeeds_says_why_and_has_its_exit_code(sandbox: Run) -> None:

@@ -46,7 +46,6 @@ from sandbox.store import sessions
 
 Script = Callable[[Call], Reaction]
 PURPOSES = ("draft", "rate", "revise", "observe")
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
 
 
 @pytest.fixture

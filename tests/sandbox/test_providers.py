@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from fake_provider import (
@@ -47,14 +47,6 @@ from sandbox.redaction import Redactor
 from sandbox.rubric import Scale
 
 Connect = Callable[..., Model]
-# LiteLLM's own affair, which Python shows nobody by default.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as server:
-        yield server
 
 
 @pytest.fixture

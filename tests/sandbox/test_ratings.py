@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.ratings import Rating, Unparsed, from_distribution, read_rating, read_structured
+from sandbox import ratings
+from sandbox.ratings import Rating, Unparsed, read_rating, read_structured
 from sandbox.rubric import Scale
 
 SEVEN = Scale(low=1, high=7)
@@ -156,92 +156,6 @@ def test_a_comment_can_always_be_stored() -> None:
 
 
 # JSON replies
-
-
-@pytest.mark.parametrize(
-    ("text", "value", "reason"),
-    [
-        ('{"rating": 5, "reason": "kind"}', 5, "kind"),
-        ('{"reason": "Rating: 3 would be harsh", "rating": 6}', 6, "Rating: 3 would be harsh"),
-        ('{"rating": 5.5}', 5.5, ""),
-        ('  {"rating": 1, "reason": null}\n', 1, ""),
-        ('```json\n{"rating": 5, "reason": "kind"}\n```', 5, "kind"),
-        ('<think>{"rating": 2}</think>{"rating": 5, "reason": "kind"}', 5, "kind"),
-        ('{"rating": 5, "reason": "leaves a <think> tag"}', 5, "leaves a <think> tag"),
-    ],
-)
-def test_a_json_reply_is_read_by_its_keys(text: str, value: float, reason: str) -> None:
-    assert read_structured(text, SEVEN) == Rating(value, reason, "structured")
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("", "empty"),
-        (" \n", "empty"),
-        ("Rating: 5", "malformed"),
-        ("5", "malformed"),
-        ("[5]", "malformed"),
-        ('{"rating": "5"}', "malformed"),
-        ('{"rating": true}', "malformed"),
-        ('{"rating": [5]}', "malformed"),
-        ('{"rating": NaN}', "malformed"),
-        ('{"rating": 1e999}', "malformed"),
-        ('{"rating": 3, "rating": 5}', "malformed"),
-        ('{"score": 5}', "malformed"),
-        ('{"rating": 5', "malformed"),
-        ('{"rating": 5} {"rating": 6}', "malformed"),
-        ('{"rating": null, "reason": "cannot say"}', "no_number"),
-        ('{"rating": 8}', "out_of_range"),
-        ('{"rating": -3}', "out_of_range"),
-        ('{"rating": 1' + "0" * 400 + "}", "out_of_range"),
-        ('{"rating": 1' + "0" * 5000 + "}", "malformed"),
-        ('{"rating":' * 50_000, "malformed"),
-        ("<think>", "thinking_only"),
-    ],
-)
-def test_anything_but_the_asked_json_is_never_guessed_at(text: str, why: str) -> None:
-    found = read_structured(text, SEVEN)
-    assert isinstance(found, Unparsed)
-    assert (found.why, found.method) == (why, "structured")
-
-
-def test_a_json_reply_off_the_scale_keeps_its_comment() -> None:
-    assert read_structured('{"rating": 9, "reason": "kind"}', SEVEN).reason == "kind"
-
-
-# Likelihoods
-
-
-def test_a_distribution_becomes_its_mean() -> None:
-    found = from_distribution({5: 0.5, 4: 0.25, 6: 0.25}, SEVEN, "kind")
-    assert isinstance(found, Rating)
-    assert (found.value, found.reason, found.method) == (5.0, "kind", "likelihood")
-    assert found.distribution == ((1, 0.0), (2, 0.0), (3, 0.0), (4, 0.25), (5, 0.5), (6, 0.25), (7, 0.0))
-
-
-def test_a_distribution_is_renormalised_over_the_scale_alone() -> None:
-    found = from_distribution({0: 0.9, 1: 0.02, 3: 0.04, 12: 0.04}, Scale(low=1, high=3))
-    assert isinstance(found, Rating)
-    assert found.value == 2.3333
-    assert found.distribution == ((1, 0.333333), (2, 0.0), (3, 0.666667))
-
-
-@pytest.mark.parametrize(
-    "probabilities",
-    [{}, {1: 0.0}, {9: 1.0}, {1: math.nan, 2: 0.5}, {1: math.inf}, {1: -0.1, 2: 1.1}, {2: 1.0, 9: math.nan}],
-)
-def test_an_impossible_distribution_is_malformed(probabilities: dict[int, float]) -> None:
-    assert from_distribution(probabilities, SEVEN, "kind") == Unparsed("malformed", "kind", "likelihood")
-
-
-@given(st.dictionaries(st.integers(-2, 12), st.floats(0, allow_nan=False, allow_infinity=False)))
-def test_a_mean_never_leaves_the_scale(probabilities: dict[int, float]) -> None:
-    found = from_distribution(probabilities, SEVEN)
-    if isinstance(found, Rating):
-        assert 1 <= found.value <= 7
-        assert found.distribution is not None
-        assert math.isclose(sum(share for _, share in found.distribution), 1, abs_tol=1e-5)
 
 
 # Any text at all
@@ -414,23 +328,23 @@ HOSTILE = {
 def test_a_hostile_reply_of_100_kb_is_read_in_no_time(unit: str) -> None:
     text = unit * (100_000 // len(unit))
     for hostile in (text, "x" + text + "x", text + "\nRating: 5"):
-        began = time.perf_counter()
+        began = time.process_time()
         read_rating(hostile, SEVEN)
         read_structured(hostile, SEVEN)
-        # Generous for a busy machine: quadratic work on this much text would take minutes.
-        assert time.perf_counter() - began < 4
+        # Of the processor's time, generously: quadratic work on this much text would take minutes.
+        assert time.process_time() - began < 4
 
 
-def test_the_plain_form_takes_the_fast_path() -> None:
+def test_the_plain_form_takes_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowPathError(Exception):
+        pass
+
+    def slow(*_: object) -> str:
+        raise SlowPathError
+
+    monkeypatch.setattr(ratings, "_plain", slow)
     plain = "Reason: The answer is honest, kind and clear about what it does not know.\nRating: 5"
-    rounds = 2000
-
-    def seconds(text: str) -> float:
-        began = time.perf_counter()
-        for _ in range(rounds):
-            read_rating(text, SEVEN)
-        return time.perf_counter() - began
-
-    assert min(seconds(plain) for _ in range(3)) * 3 < min(
-        seconds(plain.replace("5", "5/7")) for _ in range(3)
-    )
+    for text in (plain, "\n".join(reversed(plain.split("\n"))), "Rating: 5"):
+        assert read_rating(text, SEVEN).value == 5
+    with pytest.raises(SlowPathError):
+        read_rating(plain.replace("5", "5/7"), SEVEN)
