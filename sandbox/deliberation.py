@@ -224,12 +224,13 @@ def _revise_request(plan: Plan, draft: str, opinions: list[Opinion]) -> Request:
     # Worst last; an unparsed opinion still has words, and comes first. Places break ties, so that the
     # prompt does not depend on who answered first.
     ranked = sorted(opinions, key=lambda o: (o.value is not None, -(o.value or 0), o.place))
+    mean = mean_rating(opinions)
     body = render(
         plan.rubric.language,
         "revise",
         question=plan.question,
         draft=draft,
-        mean=mean_rating(opinions),
+        mean=None if mean is None else f"{mean:.1f}",
         scale=plan.rubric.scale,
         reasons=[opinion.reason for opinion in ranked if opinion.reason],
     )

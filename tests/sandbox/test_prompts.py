@@ -37,7 +37,7 @@ def variables(text: str = "Some words") -> dict[str, Any]:
         "author": "you",
         "audience": "all",
         "name": "A1",
-        "mean": 4.25,
+        "mean": "4.2",
         "criterion": ALIGNMENT,
         "scale": Scale(),
         "form": prompts.Form("Rating", "Reason"),
