@@ -105,7 +105,7 @@ def render(language: str, name: str, /, **variables: object) -> str:
 class _Reasons(NamedTuple):
     """The shape of a list of texts."""
 
-    count: int
+    number: int
 
 
 _TEXT = object()
@@ -158,7 +158,7 @@ def _outline(language: str, name: str, keys: tuple[str, ...], shape: tuple[objec
         elif form is _RECALLED:
             variables[key] = Recalled(blank(), blank(), 0.0)
         elif isinstance(form, _Reasons):
-            variables[key] = [blank() for _ in range(form.count)]
+            variables[key] = [blank() for _ in range(form.number)]
         else:
             variables[key] = form
     return _parted(template(language, name).render(variables))
