@@ -190,7 +190,7 @@ def _build(blueprint: Blueprint, folder: Path | None, overrides: Overrides) -> S
         questions=_questions(blueprint.questions, None if overrides.questions else folder),
         memories=read_memories(source, folder) if source and blueprint.rules.prior_memories else (),
     )
-    _check(society)
+    check(society)
     return society
 
 
@@ -286,10 +286,12 @@ def _questions(part: QuestionsPart, folder: Path | None) -> tuple[Question, ...]
     return questions[: part.limit]
 
 
-def _check(society: Society) -> None:
-    """What only the whole shows: unreadable specs, too few questions, labels without memories."""
-    answering = {seat.model for seat in society.seats()}
-    for spec in sorted(answering | {agent.rating_model or agent.model for agent in society.agents}):
+def check(society: Society) -> None:
+    """What only the whole shows: unreadable specs, too few questions, labels without memories.
+
+    Raises ``SocietyError``.
+    """
+    for spec in society.models():
         parsed = parse(spec)
         if parsed.family == "scripted":
             ScriptedModel(parsed.name, dict(parsed.options))

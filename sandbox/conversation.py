@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple
 
 from sandbox import events as ev
 from sandbox.deliberation import Course, Turn
-from sandbox.exchange import Answered, ChatMessage, Failure, Request, Sampling
+from sandbox.exchange import Answered, ChatMessage, Failure, Request, Sampling, Subject
 from sandbox.memory import Recalled
 from sandbox.outcomes import failed, posted, rated
 from sandbox.prompts import form, introduction, render
 from sandbox.rubric import Rubric
 from sandbox.seeds import derive
-from sandbox.society import Agent, Lengths, Observer
+from sandbox.society import Agent, Lengths, Seat
 
 PERSON = "person"
 """Who speaks or rates when no seat does."""
@@ -103,6 +103,7 @@ def _reply_request(message: Message, agent: Agent) -> Request:
         messages=(introduction(language, agent), *past, ChatMessage("user", body)),
         sampling=Sampling(message.lengths.answer_tokens, message.lengths.temperature, message.lengths.top_p),
         seed=derive(message.seed, message.interaction, step),
+        subject=Subject(text=message.text, target=f"{message.interaction}.message", author=message.author),
     )
 
 
@@ -127,7 +128,7 @@ class Judgement:
     """A message to be rated in one dimension by a seat. ``question`` is what it answered, or empty."""
 
     interaction: int
-    rater: Agent | Observer
+    rater: Seat
     target: str
     author: str
     text: str
@@ -165,6 +166,9 @@ def judge(judgement: Judgement) -> Course:
         scale=rubric.scale,
         form=fields,
         method=judgement.method,
+        subject=Subject(
+            judgement.question, judgement.text, judgement.target, judgement.dimension, judgement.author
+        ),
     )
     started = ev.InteractionStarted(
         interaction=judgement.interaction, kind="rating", seat=rater.name, question=judgement.question

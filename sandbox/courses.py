@@ -9,35 +9,71 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sandbox import events as ev
-from sandbox.conversation import Judgement, Message, converse, is_person_name, judge, vote
+from sandbox.conversation import Judgement, Message, converse, judge, vote
 from sandbox.deliberation import Course, Plan, deliberate
 from sandbox.errors import SessionError
+from sandbox.people import People
 from sandbox.progress import Progress
 from sandbox.recollection import Recollection
 from sandbox.schedule import Schedule
-from sandbox.society import Agent, Observer
+from sandbox.society import Agent, Observer, Seat, Society
 
 
 class Courses:
     """The generators of one session. ``progress`` is read as it is when a generator is made."""
 
-    def __init__(self, progress: Progress, schedule: Schedule, recollection: Recollection) -> None:
+    def __init__(
+        self, progress: Progress, schedule: Schedule, recollection: Recollection, people: People
+    ) -> None:
         self._progress = progress
         self._schedule = schedule
         self._recollection = recollection
-        self._agents = {agent.name: agent for agent in progress.society.agents}
-        self._observers = {observer.name: observer for observer in progress.society.observers}
+        self._people = people
+        self._society: Society | None = None
+        self._seats: dict[str, Seat] = {}
 
     def agent(self, name: str) -> Agent:
         """The agent called ``name``. Raises ``SessionError`` that names those there are."""
-        if name not in self._agents:
-            raise SessionError(f"There is no seat '{name}'. The seats are: {', '.join(self._agents)}.")
-        return self._agents[name]
+        seat = self.seats.get(name)
+        if not isinstance(seat, Agent):
+            names = ", ".join(agent.name for agent in self._progress.society.agents)
+            raise SessionError(f"There is no seat '{name}' that answers. Those are: {names}.")
+        return seat
+
+    @property
+    def seats(self) -> dict[str, Seat]:
+        """The seats as they are now: their models change, and people bring their own."""
+        if self._society is not self._progress.society:
+            self._society = self._progress.society
+            self._seats = {seat.name: seat for seat in self._society.seats()}
+        return self._seats
+
+    def spec(self, seat: str, *, rating: bool) -> str:
+        """The model that a seat speaks through now, or rates through; empty if it has none."""
+        there = self.seats[seat]
+        return (rating and isinstance(there, Agent) and there.rating_model) or there.model or ""
+
+    def _guests(self, role: str, wanted: bool) -> tuple[str, ...]:
+        """The seats of people who are there, in one role."""
+        people = self._progress.people if wanted else {}
+        humans = self._progress.society.humans
+        return tuple(human.name for human in humans if human.role == role and human.name in people)
 
     def asked(
-        self, interaction: int, round: int | None, question: str, seat: str, *, society: bool = True
+        self,
+        interaction: int,
+        round: int | None,
+        question: str,
+        seat: str,
+        *,
+        society: bool = True,
+        guests: bool = True,
     ) -> ev.InteractionStarted:
-        """The start of an interaction: with the peers that the seed chooses and all observers, or alone."""
+        """The start of an interaction: with the peers that the seed chooses and all observers, or alone.
+
+        The people who are there take part as what they are, unless ``guests`` is off.
+        """
+        observers = tuple(observer.name for observer in self._progress.society.observers)
         peers = self._schedule.peers(interaction, self.agent(seat)) if society else ()
         return ev.InteractionStarted(
             interaction=interaction,
@@ -45,8 +81,8 @@ class Courses:
             round=round,
             seat=seat,
             question=question,
-            peers=tuple(peer.name for peer in peers),
-            observers=tuple(self._observers) if society else (),
+            peers=(*(peer.name for peer in peers), *self._guests("peer", society and guests)),
+            observers=(*observers, *self._guests("observer", guests)) if society else (),
         )
 
     async def of(self, started: ev.InteractionStarted) -> Course | None:
@@ -63,15 +99,18 @@ class Courses:
     async def deliberation(self, started: ev.InteractionStarted) -> Course:
         """The generator that answers a question, by a whole deliberation or alone."""
         society = self._progress.society
-        recalling = (started.seat, *started.peers)
+        opened = self._progress.open.get(started.interaction)
+        seats = self.seats
+        peers = [seats[name] for name in started.peers]
+        recalling = (started.seat, *(peer.name for peer in peers if isinstance(peer, Agent)))
         plan = Plan(
             interaction=started.interaction,
             question=started.question,
-            centre=self._agents[started.seat],
-            peers=tuple(self._agents[name] for name in started.peers),
-            observers=tuple(self._observers[name] for name in started.observers),
+            centre=self.agent(started.seat),
+            peers=tuple(peer for peer in peers if not isinstance(peer, Observer)),
+            observers=tuple(o for o in map(seats.__getitem__, started.observers) if not isinstance(o, Agent)),
             recalled=await self._recollection.recall(started.question, recalling),
-            rubric=society.rubric,
+            rubric=opened.rubric if opened else society.rubric,
             lengths=society.lengths,
             method=society.rules.ratings,
             seed=self._progress.seed,
@@ -86,12 +125,13 @@ class Courses:
             raise SessionError("Nobody is addressed. Name at least one seat other than who speaks.")
         for name in recipients:
             self.agent(name)
-        if author not in self._agents:
-            self._check_person(author)
+        if not isinstance(self.seats.get(author), Agent):
+            self._people.check_name(author)
 
     async def talk(self, interaction: int, author: str, text: str, recipients: Sequence[str]) -> Course:
         """The generator of a message and its replies."""
         progress = self._progress
+        opened = progress.open.get(interaction)
         message = Message(
             interaction=interaction,
             author=author,
@@ -99,7 +139,7 @@ class Courses:
             recipients=tuple(self.agent(name) for name in recipients),
             recalled=await self._recollection.recall(text, recipients),
             history=progress.chats,
-            rubric=progress.society.rubric,
+            rubric=opened.rubric if opened else progress.society.rubric,
             lengths=progress.society.lengths,
             seed=progress.seed,
         )
@@ -109,7 +149,7 @@ class Courses:
         self, interaction: int, target: ev.MessagePosted, question: str, rater: str, dimension: str
     ) -> Course:
         """The generator of a seat's rating of a message. Raises ``SessionError``."""
-        seat: Agent | Observer = self._observers.get(rater) or self.agent(rater)
+        seat = self.seats.get(rater) or self.agent(rater)
         self._check_dimension(dimension)
         society = self._progress.society
         judgement = Judgement(
@@ -132,7 +172,8 @@ class Courses:
     ) -> Course:
         """The generator of a person's rating of a message. Raises ``SessionError``."""
         self._check_dimension(dimension)
-        self._check_person(rater)
+        self._people.check_name(rater)
+        self._people.check_not_own(target, rater)
         rubric = self._progress.society.rubric
         if not rubric.scale.holds(value):
             low, high = rubric.scale.low, rubric.scale.high
@@ -146,15 +187,6 @@ class Courses:
             reason=reason,
             rubric=rubric,
         )
-
-    def _check_person(self, name: str) -> None:
-        if not is_person_name(name):
-            raise SessionError(
-                "A person's name begins with a letter and goes on with letters, digits, spaces and .'_-, "
-                "32 characters at most."
-            )
-        if name.casefold() in {seat.casefold() for seat in (*self._agents, *self._observers)}:
-            raise SessionError(f"'{name}' is a seat; a person can't act under its name. Choose another.")
 
     def _check_dimension(self, name: str) -> None:
         names = [criterion.name for criterion in self._progress.society.rubric.criteria]

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from sandbox import events as ev
-from sandbox.exchange import Answered, ChatMessage, Failure, Request, Sampling
+from sandbox.exchange import Answered, ChatMessage, Failure, Request, Sampling, Subject
 from sandbox.memory import Recalled
 from sandbox.outcomes import failed, posted, rated
 from sandbox.prompts import form, introduction, render
 from sandbox.rubric import Criterion, Rubric
 from sandbox.seeds import derive
-from sandbox.society import Agent, Lengths, Observer
+from sandbox.society import Agent, Human, Lengths, Observer
 
 
 class Turn(NamedTuple):
@@ -44,8 +44,8 @@ class Plan:
     interaction: int
     question: str
     centre: Agent
-    peers: tuple[Agent, ...] = ()
-    observers: tuple[Observer, ...] = ()
+    peers: tuple[Agent | Human, ...] = ()
+    observers: tuple[Observer | Human, ...] = ()
     recalled: Mapping[str, Recalled] = field(default_factory=dict)
     rubric: Rubric = Rubric()
     lengths: Lengths = Lengths()
@@ -142,6 +142,7 @@ def _draft_request(plan: Plan) -> Request:
         messages=(introduction(plan.rubric.language, plan.centre), ChatMessage("user", body)),
         sampling=plan.answering,
         seed=plan.seed_of("draft"),
+        subject=Subject(plan.question),
     )
 
 
@@ -150,6 +151,7 @@ def _peer_requests(plan: Plan, draft: str) -> tuple[Request, ...]:
     fields = form(rubric.language)
     criterion = rubric.criterion(rubric.peer)
     judging = plan.judging
+    subject = Subject(plan.question, draft, f"{plan.interaction}.draft", rubric.peer)
     bodies: dict[Recalled | None, ChatMessage] = {}  # peers who recall the same are told the same
 
     def body(recalled: Recalled | None) -> ChatMessage:
@@ -178,6 +180,7 @@ def _peer_requests(plan: Plan, draft: str) -> tuple[Request, ...]:
             scale=rubric.scale,
             form=fields,
             method=plan.method,
+            subject=subject,
         )
         for peer in plan.peers
     )
@@ -191,7 +194,9 @@ def _observer_requests(plan: Plan, role: str, text: str) -> tuple[Request, ...]:
     )
 
 
-def _observer_request(plan: Plan, observer: Observer, criterion: Criterion, role: str, text: str) -> Request:
+def _observer_request(
+    plan: Plan, observer: Observer | Human, criterion: Criterion, role: str, text: str
+) -> Request:
     rubric = plan.rubric
     fields = form(rubric.language)
     step = f"observe.{observer.name}.{role}.{criterion.name}"
@@ -217,6 +222,7 @@ def _observer_request(plan: Plan, observer: Observer, criterion: Criterion, role
         scale=rubric.scale,
         form=(fields.rating, ""),
         method=plan.method,
+        subject=Subject(plan.question, text, f"{plan.interaction}.{role}", criterion.name),
     )
 
 
@@ -225,6 +231,7 @@ def _revise_request(plan: Plan, draft: str, opinions: list[Opinion]) -> Request:
     # prompt does not depend on who answered first.
     ranked = sorted(opinions, key=lambda o: (o.value is not None, -(o.value or 0), o.place))
     mean = mean_rating(opinions)
+    reasons = [opinion.reason for opinion in ranked if opinion.reason]
     body = render(
         plan.rubric.language,
         "revise",
@@ -232,7 +239,7 @@ def _revise_request(plan: Plan, draft: str, opinions: list[Opinion]) -> Request:
         draft=draft,
         mean=None if mean is None else f"{mean:.1f}",
         scale=plan.rubric.scale,
-        reasons=[opinion.reason for opinion in ranked if opinion.reason],
+        reasons=reasons,
     )
     return Request(
         step="revision",
@@ -241,6 +248,7 @@ def _revise_request(plan: Plan, draft: str, opinions: list[Opinion]) -> Request:
         messages=(introduction(plan.rubric.language, plan.centre), ChatMessage("user", body)),
         sampling=plan.answering,
         seed=plan.seed_of("revision"),
+        subject=Subject(plan.question, draft, f"{plan.interaction}.draft", mean=mean, reasons=tuple(reasons)),
     )
 
 

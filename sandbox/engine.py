@@ -9,20 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from sandbox import events as ev
+from sandbox.aside import Aside
 from sandbox.conversation import PERSON
 from sandbox.courses import Courses
 from sandbox.deliberation import Course
 from sandbox.desk import Desk, Tray
 from sandbox.embeddings import Embedder
-from sandbox.errors import BudgetExhausted, ModelError, SandboxError, SessionError
-from sandbox.exchange import Answered, Failure, Outcome, Request, Usage
-from sandbox.models.base import Model
+from sandbox.errors import BudgetExhausted, SandboxError, SessionError
+from sandbox.exchange import Answered, ChatMessage, Outcome, Request, Sampling
+from sandbox.models.base import Model, outcome_of
+from sandbox.people import People
 from sandbox.progress import OpenRound, Progress
+from sandbox.prompts import require_prompts
 from sandbox.recollection import Recollection
 from sandbox.redaction import Redactor
+from sandbox.rubric import Rubric
 from sandbox.schedule import Schedule
+from sandbox.society import Human
+from sandbox.store.inbox import Receipt
 from sandbox.store.log import Handle, Log
 from sandbox.text import storable
 
@@ -32,7 +39,14 @@ Streamer = Callable[[int, str, str], None]
 
 
 class Engine:
-    """One session at work; usable by one task at a time."""
+    """One session at work, within one event loop.
+
+    One task at a time may ``run`` it; questions, talk and ratings may come beside that, any number at once.
+    ``stop_as`` is the reason on record when ``run`` is cancelled; None leaves the session running, for
+    another process to go on with.
+    """
+
+    stop_as: ev.PauseReason | None = "stopped"
 
     def __init__(
         self,
@@ -53,13 +67,14 @@ class Engine:
         self._redact = redact
         self._listeners = [listener] if listener else []
         self._streamer = streamer
-        society = progress.society
-        self._answers_as = {seat.name: seat.model for seat in society.seats()}
-        self._rates_as = self._answers_as | {a.name: a.rating_model for a in society.agents if a.rating_model}
+        self.people = People(progress, self._record)
         self._desk = Desk()
-        self._schedule = Schedule(society, progress.seed)
-        self._recollection = Recollection(society, embedder)
-        self._courses = Courses(progress, self._schedule, self._recollection)
+        self._schedule = Schedule(progress.society, progress.seed)
+        self._recollection = Recollection(progress.society, embedder)
+        self._courses = Courses(progress, self._schedule, self._recollection, self.people)
+        self._driving: set[int] = set()
+        self._next = 1
+        self._memories = asyncio.Lock()
         self._remembered = 0
         self._exhausted: BudgetExhausted | None = None
         self._fault: Exception | None = None
@@ -70,12 +85,19 @@ class Engine:
         """Where the session stands, as committed."""
         return self._progress
 
+    async def aside(self) -> Aside:
+        """The society for questions off the record; it is as this session is at any time."""
+        await self._prepare()
+        return Aside(self._progress, self._courses, self._models, self._redact)
+
     def watch(self, listener: Listener) -> None:
         """Have ``listener`` told of every event from now on, beside the one given at the start."""
         self._listeners.append(listener)
 
-    async def run(self, rounds: int | None = None) -> None:
+    async def run(self, rounds: int | None = None, *, at_most: int | None = None) -> None:
         """Run until ``rounds`` rounds are done in all (the session's own number, if None).
+
+        After ``at_most`` of them it pauses, if there are more to do.
 
         When cancelled, or when the budget is exhausted or a fault stops it, what is done is committed and the
         session is paused, and the cause raised again.
@@ -90,13 +112,17 @@ class Engine:
             await self._record([ev.RunResumed(rounds=target)])
         self._exhausted = None
         try:
-            await self._finish_loose_ends()
+            await self.finish_loose_ends()
+            begun_with = progress.rounds_done
             while progress.rounds_done < target:
+                if at_most is not None and progress.rounds_done - begun_with >= at_most:
+                    await self._record([ev.RunPaused(reason="paused")])
+                    return
                 await self._round(progress.rounds_done + 1)
             await self._record([ev.RunFinished()])
         except asyncio.CancelledError:
-            if self._progress.status != "finished":
-                await self._pause("stopped", "")
+            if self._progress.status != "finished" and self.stop_as:
+                await self._pause(self.stop_as, "")
             raise
         except Exception as error:
             cause = _first_cause(error)
@@ -105,50 +131,113 @@ class Engine:
                 raise
             raise cause from error
 
-    async def ask(self, question: str, seat: str, *, society: bool) -> int:
-        """Put one question to a seat: its answer only, or a whole deliberation. Returns the interaction."""
+    async def ask(self, question: str, seat: str, *, society: bool, receipt: Receipt | None = None) -> int:
+        """Put one question to a seat: its answer only, or a whole deliberation. Returns the interaction.
+
+        ``receipt`` here and below is for the command behind it: settled with the first commit.
+        """
         self._courses.agent(seat)
         await self._prepare()
-        number = self._progress.next_interaction
+        number = self._numbers()
         started = self._courses.asked(number, None, storable(question), seat, society=society)
-        await self._drive(await self._courses.deliberation(started), number)
+        await self._drive(await self._courses.deliberation(started), number, receipt)
         await self._remember()
         return number
 
-    async def say(self, text: str, recipients: Sequence[str], author: str = PERSON) -> int:
+    async def say(
+        self, text: str, recipients: Sequence[str], author: str = PERSON, receipt: Receipt | None = None
+    ) -> int:
         """Send a message to some seats, who answer. Returns the interaction."""
         self._courses.check_talk(author, recipients)
         await self._prepare()
-        number = self._progress.next_interaction
+        number = self._numbers()
         names = tuple(dict.fromkeys(recipients))
-        await self._drive(await self._courses.talk(number, author, storable(text), names), number)
+        await self._drive(await self._courses.talk(number, author, storable(text), names), number, receipt)
         return number
 
-    async def judge(self, target: ev.MessagePosted, question: str, rater: str, dimension: str) -> int:
+    async def judge(
+        self,
+        target: ev.MessagePosted,
+        question: str,
+        rater: str,
+        dimension: str,
+        receipt: Receipt | None = None,
+    ) -> int:
         """Have a seat rate a message. Returns the interaction."""
-        number = self._progress.next_interaction
-        await self._drive(self._courses.judgement(number, target, question, rater, dimension), number)
+        number = self._numbers()
+        await self._drive(
+            self._courses.judgement(number, target, question, rater, dimension), number, receipt
+        )
         return number
 
     async def vote(
-        self, target: str, dimension: str, value: float, reason: str = "", rater: str = PERSON
+        self,
+        target: str,
+        dimension: str,
+        value: float,
+        reason: str = "",
+        rater: str = PERSON,
+        receipt: Receipt | None = None,
     ) -> int:
-        """Record a person's rating of a message. Returns the interaction."""
-        number = self._progress.next_interaction
+        """Record a person's rating of a message; a later one counts instead. Returns the interaction."""
+        number = self._numbers()
         course = self._courses.vote(number, target, dimension, value, storable(reason), rater)
-        await self._drive(course, number)
+        await self._drive(course, number, receipt)
         return number
 
+    async def change_model(self, seat: str, spec: str, receipt: Receipt | None = None) -> None:
+        """Have a seat speak through another model from its next request on.
+
+        A local model is asked for a word first: what can't be loaded is refused, and the seat stays as it
+        was. Raises ``SessionError``, ``SocietyError`` or the ``ModelError``.
+        """
+        there = self._courses.seats.get(seat)
+        if there is None or isinstance(there, Human):
+            raise SessionError(f"There is no seat '{seat}' with a model.")
+        model = self._models(spec)
+        if spec.startswith("local/"):
+            words = (ChatMessage("user", "Hello"),)
+            await model.generate(Request("trial", seat, "chat", words, Sampling(max_tokens=1)))
+        changed = ev.SeatChanged(seat=seat, model=spec, before=there.model)
+        await self._record([changed], receipt)
+
+    async def change_rubric(self, rubric: Rubric, receipt: Receipt | None = None) -> None:
+        """Put new norms into force, under the next version. What has begun ends under the old ones."""
+        renewed = rubric.model_copy(update={"version": self._progress.society.rubric.version + 1})
+        require_prompts(renewed.language)
+        await self._record([ev.RubricChanged(rubric=renewed)], receipt)
+
+    async def finish_loose_ends(self) -> None:
+        """End the questions and messages outside rounds that a crash left half done."""
+        loose = [
+            opened.started
+            for number, opened in self._progress.open.items()
+            if opened.started.round is None and number not in self._driving
+        ]
+        await self._prepare()
+        for started in loose:
+            if course := await self._courses.of(started):
+                await self._drive(course, started.interaction)
+        await self._remember()
+
+    def _numbers(self, count: int = 1) -> int:
+        """The first of ``count`` numbers for interactions that nobody else gets."""
+        first = max(self._next, self._progress.next_interaction)
+        self._next = first + count
+        return first
+
     async def _prepare(self) -> None:
-        if not self._seeded:
-            await self._recollection.seed()
-            self._seeded = True
+        async with self._memories:
+            if not self._seeded:
+                await self._recollection.seed()
+                self._seeded = True
         await self._remember()
 
     async def _remember(self) -> None:
-        if fresh := self._progress.revised[self._remembered :]:
-            await self._recollection.remember(fresh)
-            self._remembered += len(fresh)
+        async with self._memories:
+            if fresh := self._progress.revised[self._remembered :]:
+                await self._recollection.remember(fresh)
+                self._remembered += len(fresh)
 
     async def _round(self, number: int) -> None:
         await self._prepare()
@@ -170,7 +259,7 @@ class Engine:
         events: list[ev.Event] = []
         round = self._progress.open_round
         if round is None:
-            round = OpenRound(number, self._progress.next_interaction, len(assignments))
+            round = OpenRound(number, self._numbers(len(assignments)), len(assignments))
             events.append(ev.RoundStarted(round=number, first=round.first, count=round.count))
         for interaction, assigned in enumerate(assignments, round.first):
             if interaction not in round.finished and interaction not in self._progress.open:
@@ -189,16 +278,14 @@ class Engine:
                 with suppress(BudgetExhausted):
                     await self._drive(course, started.interaction)
 
-    async def _finish_loose_ends(self) -> None:
-        """End the questions and messages outside rounds that a crash left half done."""
-        loose = [opened.started for opened in self._progress.open.values() if opened.started.round is None]
-        await self._prepare()
-        for started in loose:
-            if course := await self._courses.of(started):
-                await self._drive(course, started.interaction)
-        await self._remember()
+    async def _drive(self, course: Course, interaction: int, receipt: Receipt | None = None) -> None:
+        self._driving.add(interaction)
+        try:
+            await self._drive_on(course, interaction, receipt)
+        finally:
+            self._driving.discard(interaction)
 
-    async def _drive(self, course: Course, interaction: int) -> None:
+    async def _drive_on(self, course: Course, interaction: int, receipt: Receipt | None) -> None:
         """Run one generator to its end, beginning with the outcomes that are on record."""
         turn = next(course)
         outstanding = list(turn.requests)
@@ -217,7 +304,8 @@ class Engine:
         try:
             while True:
                 if events:
-                    await self._record(events)
+                    await self._record(events, receipt, interaction)
+                    receipt = None
                 if self._exhausted:
                     refused += len(outstanding)
                 else:
@@ -247,8 +335,9 @@ class Engine:
             return None
 
     async def _outcome(self, interaction: int, request: Request) -> Outcome:
+        if self._progress.people and (given := await self.people.reply(interaction, request)):
+            return given
         rating = request.purpose in ("rate", "observe")
-        spec = (self._rates_as if rating else self._answers_as)[request.seat]
         on_delta = None
         if (streamer := self._streamer) and not rating:
             step = request.step
@@ -256,27 +345,27 @@ class Engine:
             def on_delta(piece: str) -> None:
                 streamer(interaction, step, piece)
 
-        try:
-            return await self._models(spec).generate(request, on_delta)
-        except BudgetExhausted:
-            raise
-        except ModelError as error:
-            name = spec.partition("?")[0]
-            usage = Usage(model=name, attempts=error.attempts, cost=error.cost, finish="error")
-            return Failure(error.kind, self._redact(str(error)), usage)  # type: ignore[arg-type]
+        spec = self._courses.spec(request.seat, rating=rating)
+        return await outcome_of(self._models, spec, request, self._redact, on_delta)
 
-    async def _record(self, events: Sequence[ev.Event]) -> None:
+    async def _record(
+        self, events: Sequence[ev.Event], receipt: Receipt | None = None, interaction: int | None = None
+    ) -> None:
         """Commit events, take them into account and tell the listeners.
 
-        A commit that is under way can't be called back: whoever is cancelled meanwhile waits for it.
+        ``receipt`` is settled in the same transaction. A commit that is under way can't be called back:
+        whoever is cancelled meanwhile waits for it.
         """
-        future = self._log.append(self._handle, events)
+        also = partial(receipt.within, interaction=interaction) if receipt else None
+        future = self._log.append(self._handle, events, also)
         future.add_done_callback(self._took)
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
+        if receipt:
+            receipt.settled(interaction)
         if self._fault:
             fault, self._fault = self._fault, None
             self._listeners = []

@@ -12,15 +12,15 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from sandbox.exchange import FailureKind, Usage
+from sandbox.exchange import FailureKind, Purpose, Usage
 from sandbox.ratings import Method, UnparsedReason
 from sandbox.rubric import Rubric, Scale
-from sandbox.society import Seed, Society
+from sandbox.society import Absence, Human, ModelSpec, Seed, Society
 
 InteractionKind = Literal["deliberation", "answer", "chat", "rating"]
 InteractionOutcome = Literal["revised", "unrevised", "answered", "failed"]
 MessageRole = Literal["draft", "revision", "answer", "message"]
-PauseReason = Literal["stopped", "budget", "error"]
+PauseReason = Literal["paused", "stopped", "budget", "error"]
 
 
 class _Event(BaseModel):
@@ -71,6 +71,73 @@ class RubricChanged(_Event):
     rubric: Rubric
 
 
+class SeatTaken(_Event):
+    """A person sits down: the seat's requests go to them, each for ``patience_s`` seconds at most.
+
+    ``absent`` is what happens after that.
+    """
+
+    type: Literal["seat_taken"] = "seat_taken"
+    seat: str
+    person: str
+    absent: Absence = "abstain"
+    patience_s: float = 300.0
+
+
+class SeatReturned(_Event):
+    """The person left the seat; it is its model's again, or empty."""
+
+    type: Literal["seat_returned"] = "seat_returned"
+    seat: str
+    person: str
+
+
+class SeatAdded(_Event):
+    """There is one more seat, for a person."""
+
+    type: Literal["seat_added"] = "seat_added"
+    seat: Human
+
+
+class SeatChanged(_Event):
+    """From its next request on, the seat speaks through another model (``before``: the one until now)."""
+
+    type: Literal["seat_changed"] = "seat_changed"
+    seat: str
+    model: ModelSpec
+    before: str = ""
+
+
+class TurnAwaited(_Event):
+    """A request waits for a person; ``deadline`` in seconds since 1970, None for as long as it takes."""
+
+    type: Literal["turn_awaited"] = "turn_awaited"
+    interaction: int
+    step: str
+    seat: str
+    person: str
+    purpose: Purpose
+    question: str = ""
+    text: str = ""
+    target: str = ""
+    dimension: str = ""
+    author: str = ""
+    mean: float | None = None
+    reasons: tuple[str, ...] = ()
+    scale: Scale | None = None
+    deadline: float | None = None
+
+
+class ReactionGiven(_Event):
+    """A person reacted to a message, or took the reaction back (``on`` false). It is no rating."""
+
+    type: Literal["reaction_given"] = "reaction_given"
+    target: str
+    person: str
+    reaction: str
+    on: bool = True
+
+
 class RoundStarted(_Event):
     """Round ``round`` (from 1) began: its interactions are numbered from ``first`` on, ``count`` of them."""
 
@@ -101,7 +168,10 @@ class InteractionStarted(_Event):
 
 
 class MessagePosted(_Event):
-    """A seat or a person wrote something. ``recalled`` is the remembered question that informed it."""
+    """A seat or a person wrote something. ``recalled`` is the remembered question that informed it.
+
+    In this and the other answers, ``person`` is who gave it in the seat's place.
+    """
 
     type: Literal["message_posted"] = "message_posted"
     interaction: int
@@ -112,6 +182,7 @@ class MessagePosted(_Event):
     to: tuple[str, ...] = ()
     recalled: str | None = None
     usage: Usage | None = None
+    person: str | None = None
 
     @property
     def message(self) -> str:
@@ -138,6 +209,7 @@ class RatingGiven(_Event):
     rubric: int = 1
     recalled: str | None = None
     usage: Usage | None = None
+    person: str | None = None
 
 
 class TurnFailed(_Event):
@@ -150,6 +222,7 @@ class TurnFailed(_Event):
     error: FailureKind
     detail: str = ""
     usage: Usage | None = None
+    person: str | None = None
 
 
 class InteractionFinished(_Event):
@@ -167,6 +240,12 @@ Event = Annotated[
     | RunResumed
     | RunFinished
     | RubricChanged
+    | SeatTaken
+    | SeatReturned
+    | SeatAdded
+    | SeatChanged
+    | TurnAwaited
+    | ReactionGiven
     | RoundStarted
     | RoundFinished
     | InteractionStarted

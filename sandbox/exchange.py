@@ -43,6 +43,22 @@ class Sampling(NamedTuple):
     stop: tuple[str, ...] = ()
 
 
+class Subject(NamedTuple):
+    """What a request is about, apart from the words of its prompt: for people, who see no prompts.
+
+    ``text`` is what is to be rated (the message ``target``) or revised; ``mean`` and ``reasons`` are what
+    the raters said of it.
+    """
+
+    question: str = ""
+    text: str = ""
+    target: str = ""
+    dimension: str = ""
+    author: str = ""
+    mean: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
 class Request(NamedTuple):
     """One question to one seat.
 
@@ -60,6 +76,7 @@ class Request(NamedTuple):
     scale: Scale | None = None
     form: tuple[str, str] = ("Rating", "")
     method: Literal["best", "text"] = "best"
+    subject: Subject = Subject()
 
 
 class Usage(BaseModel):
@@ -78,11 +95,15 @@ class Usage(BaseModel):
 
 
 class Reply(NamedTuple):
-    """A model's or a person's answer; ``rating`` is set when it did not have to be read from the text."""
+    """A model's or a person's answer; ``rating`` is set when it did not have to be read from the text.
+
+    A person's answer names the ``person``, and took no call.
+    """
 
     text: str
     rating: Rating | Unparsed | None = None
     usage: Usage = Usage()
+    person: str | None = None
 
 
 class Failure(NamedTuple):
@@ -91,6 +112,7 @@ class Failure(NamedTuple):
     kind: FailureKind
     detail: str
     usage: Usage = Usage(attempts=0, finish="error")
+    person: str | None = None
 
 
 Outcome = Reply | Failure

@@ -21,7 +21,7 @@ def posted(
     """The event for an answer in words: posted, or failed (an empty text is a failure, not a message)."""
     outcome = answered.outcome
     if isinstance(outcome, Reply) and not outcome.text.strip():
-        outcome = Failure("empty", "The model's reply had no text.", outcome.usage)
+        outcome = Failure("empty", "The reply had no text.", outcome.usage, outcome.person)
     if isinstance(outcome, Failure):
         return failed(interaction, answered.step, seat, outcome)
     return ev.MessagePosted(
@@ -32,7 +32,8 @@ def posted(
         text=outcome.text,
         to=to,
         recalled=recalled.question if recalled else None,
-        usage=outcome.usage,
+        usage=None if outcome.person else outcome.usage,
+        person=outcome.person,
     )
 
 
@@ -64,7 +65,8 @@ def rated(
         distribution=read.distribution if isinstance(read, Rating) else None,
         rubric=rubric.version,
         recalled=recalled.question if recalled else None,
-        usage=reply.usage,
+        usage=None if reply.person else reply.usage,
+        person=reply.person,
     )
 
 
@@ -76,7 +78,8 @@ def failed(interaction: int, step: str, seat: str, failure: Failure) -> ev.TurnF
         seat=seat,
         error=failure.kind,
         detail=failure.detail,
-        usage=failure.usage,
+        usage=None if failure.kind == "abstained" else failure.usage,
+        person=failure.person,
     )
 
 
@@ -84,12 +87,12 @@ def recorded_outcome(event: ev.Step) -> Outcome:
     """The outcome that led to ``event``: what a resumed generator is sent in place of asking again."""
     usage = event.usage or Usage()
     if isinstance(event, ev.TurnFailed):
-        return Failure(event.error, event.detail, usage)
+        return Failure(event.error, event.detail, usage, event.person)
     if isinstance(event, ev.MessagePosted):
-        return Reply(event.text, None, usage)
+        return Reply(event.text, None, usage, event.person)
     read: Rating | Unparsed
     if event.value is not None:
         read = Rating(event.value, event.reason, event.method, event.distribution)
     else:
         read = Unparsed(event.unparsed or "empty", event.reason, event.method)
-    return Reply(event.raw, read, usage)
+    return Reply(event.raw, read, usage, event.person)

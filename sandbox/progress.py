@@ -14,7 +14,8 @@ from sandbox import events as ev
 from sandbox.conversation import Exchange
 from sandbox.exchange import Answered
 from sandbox.outcomes import recorded_outcome
-from sandbox.society import Society
+from sandbox.rubric import Rubric
+from sandbox.society import Absence, Society
 
 Status = Literal["ready", "running", "paused", "finished"]
 
@@ -23,12 +24,15 @@ Status = Literal["ready", "running", "paused", "finished"]
 class OpenInteraction:
     """An interaction that began and has not ended, with the steps on record so far, in their order.
 
-    ``said`` is whether the message that opens a chat is on record; it is no outcome.
+    ``rubric`` is the one it began under; ``said`` is whether the message that opens a chat is on record,
+    which is no outcome; ``awaited`` are the steps that wait for a person.
     """
 
     started: ev.InteractionStarted
+    rubric: Rubric
     steps: list[ev.Step] = field(default_factory=list)
     said: bool = False
+    awaited: dict[str, ev.TurnAwaited] = field(default_factory=dict)
 
     def answered(self) -> list[Answered]:
         """The outcomes behind the steps, as a resumed generator is sent them."""
@@ -54,6 +58,15 @@ class OpenRound:
     finished: set[int] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """The person in a seat, how long they have for a request, and what happens when it is over."""
+
+    person: str
+    absent: Absence
+    patience_s: float
+
+
 @dataclass(slots=True)
 class _Revision:
     seat: str
@@ -63,7 +76,10 @@ class _Revision:
 
 @dataclass(slots=True)
 class Progress:
-    """See the module. ``revised`` lists (seat, question, revision) in the order they are remembered."""
+    """See the module. ``revised`` lists (seat, question, revision) in the order they are remembered.
+
+    ``people`` maps a seat to who sits there; ``authors`` a message that a person wrote to that person.
+    """
 
     society: Society
     seed: int
@@ -75,6 +91,8 @@ class Progress:
     open: dict[int, OpenInteraction] = field(default_factory=dict)
     revised: list[tuple[str, str, str]] = field(default_factory=list)
     chats: dict[str, list[Exchange]] = field(default_factory=dict)
+    people: dict[str, Occupant] = field(default_factory=dict)
+    authors: dict[str, str] = field(default_factory=dict)
     cost: float = 0.0
     _pending: dict[int, _Revision] = field(default_factory=dict)
 
@@ -83,17 +101,10 @@ class Progress:
         match event:
             case ev.RatingGiven() | ev.MessagePosted() | ev.TurnFailed():  # the most frequent first
                 self._answer(event)
-            case ev.SessionForked(seed=seed):
-                self.seed = self.seed if seed is None else seed
-                self.status = "paused"
             case ev.RubricChanged(rubric=rubric):
                 self.society = self.society.model_copy(update={"rubric": rubric})
-            case ev.RunPaused():
-                self.status = "paused"
-            case ev.RunResumed(rounds=rounds):
-                self.rounds, self.status = rounds, "running"
-            case ev.RunFinished():
-                self.status = "finished"
+            case ev.RunPaused() | ev.RunResumed() | ev.RunFinished() | ev.SessionForked():
+                self._run(event)
             case ev.RoundStarted():
                 self.status = "running"
                 self.open_round = OpenRound(event.round, event.first, event.count)
@@ -101,18 +112,57 @@ class Progress:
             case ev.RoundFinished():
                 self._end_round(event.round)
             case ev.InteractionStarted():
-                self.open[event.interaction] = OpenInteraction(event)
+                self.open[event.interaction] = OpenInteraction(event, self.society.rubric)
                 self.next_interaction = max(self.next_interaction, event.interaction + 1)
             case ev.InteractionFinished():
                 self._end_interaction(event)
-            case ev.SessionCreated():
+            case ev.TurnAwaited():
+                if opened := self.open.get(event.interaction):
+                    opened.awaited[event.step] = event
+            case ev.SeatTaken() | ev.SeatReturned() | ev.SeatAdded() | ev.SeatChanged():
+                self._seat(event)
+            case ev.SessionCreated() | ev.ReactionGiven():
                 pass
+
+    def _run(self, event: ev.RunPaused | ev.RunResumed | ev.RunFinished | ev.SessionForked) -> None:
+        match event:
+            case ev.SessionForked(seed=seed):
+                self.seed = self.seed if seed is None else seed
+                self.status = "paused"
+                self.people = {}  # they stayed where they were
+                for opened in self.open.values():
+                    opened.awaited = {}
+            case ev.RunPaused():
+                self.status = "paused"
+            case ev.RunResumed(rounds=rounds):
+                self.rounds, self.status = rounds, "running"
+            case ev.RunFinished():
+                self.status = "finished"
+
+    def _seat(self, event: ev.SeatTaken | ev.SeatReturned | ev.SeatAdded | ev.SeatChanged) -> None:
+        match event:
+            case ev.SeatTaken():
+                self.people[event.seat] = Occupant(event.person, event.absent, event.patience_s)
+            case ev.SeatReturned():
+                self.people.pop(event.seat, None)
+            case ev.SeatAdded(seat=human):
+                self.society = self.society.with_seat(human)
+            case ev.SeatChanged():
+                self._reseat(event)
+
+    def _reseat(self, event: ev.SeatChanged) -> None:
+        if seat := self.society.seat(event.seat):
+            self.society = self.society.with_seat(seat.model_copy(update={"model": event.model}))
 
     def _answer(self, event: ev.Step) -> None:
         self.cost += event.usage.cost if event.usage else 0.0
         interaction = self.open[event.interaction]
+        if interaction.awaited:
+            interaction.awaited.pop(event.step, None)
         if isinstance(event, ev.MessagePosted):
             started = interaction.started
+            if event.person or event.step == "message":
+                self.authors[event.message] = event.person or event.seat
             if event.role == "revision":
                 self._pending[event.interaction] = _Revision(event.seat, started.question, event.text)
             if event.step == "message":

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sandbox.embeddings import embedder
 from sandbox.engine import Engine, Listener, Streamer
 from sandbox.errors import LeaseLost, StoreError
-from sandbox.models.catalog import Catalog
+from sandbox.models.catalog import Catalog, Workers
 from sandbox.models.limits import Ledger
 from sandbox.progress import fold
 from sandbox.redaction import Redactor
@@ -62,14 +62,18 @@ async def at_work(
     budget: float | None = None,
     listener: Listener | None = None,
     streamer: Streamer | None = None,
+    workers: Workers | None = None,
     on_load: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Engine]:
-    """An engine for a leased session. The lease is kept while in use and given back at the end."""
+    """An engine for a leased session. The lease is kept while in use and given back at the end.
+
+    ``workers`` are local models that outlive it; without them it has its own.
+    """
     events = await asyncio.to_thread(lambda: [recorded.event for recorded in store.log.read(handle.key)])
     progress = fold(events)
     limits = progress.society.limits
     ledger = Ledger(limits.budget if budget is None else budget, progress.cost)
-    catalog = Catalog(settings, limits, redact, ledger=ledger, on_load=on_load)
+    catalog = Catalog(settings, limits, redact, ledger=ledger, workers=workers, on_load=on_load)
     engine = Engine(
         store.log,
         handle,
@@ -95,7 +99,7 @@ async def at_work(
 async def _keep(database: Database, handle: Handle) -> None:
     """Renew the lease until cancelled. Once it is lost there is no more to do: every append will say so."""
     while True:
-        await asyncio.sleep(sessions.LEASE_SECONDS / 6)
+        await asyncio.sleep(sessions.LEASE_SECONDS / 4)
         try:
             await asyncio.to_thread(sessions.renew, database, handle)
         except LeaseLost:

@@ -21,6 +21,8 @@ Label = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Persona = Annotated[str, StringConstraints(max_length=4000)]
 Preset = Literal["all_good", "all_bad", "half_half", "mixed_half_half"]
+Absence = Literal["abstain", "wait", "stand_in"]
+"""When a person lets a deadline pass: nothing is said, everybody waits on, or the seat's model answers."""
 RESERVED_NAMES = frozenset({"all", "society", "person"})
 
 
@@ -48,6 +50,25 @@ class Observer(BaseModel):
     kind: Literal["observer"] = "observer"
     name: SeatName
     model: ModelSpec
+
+
+class Human(BaseModel):
+    """A seat for a person. While somebody sits there, it takes part in every interaction that begins.
+
+    As a ``peer`` it rates drafts beside the neighbours, as an ``observer`` drafts and revisions by every
+    criterion. ``model`` is who stands in, if anybody; ``place`` lies beyond the topology's own.
+    """
+
+    model_config = _FROZEN
+    kind: Literal["human"] = "human"
+    name: SeatName
+    role: Literal["peer", "observer"] = "peer"
+    place: int = Field(default=0, ge=0)
+    model: ModelSpec | None = None
+    persona: Literal[""] = ""
+
+
+Seat = Agent | Observer | Human
 
 
 class Question(BaseModel):
@@ -125,11 +146,16 @@ class Society(BaseModel):
     embedding: ModelSpec = "hashed"
     agents: tuple[Agent, ...]
     observers: tuple[Observer, ...] = ()
+    humans: tuple[Human, ...] = ()
     questions: tuple[Question, ...] = ()
     memories: tuple[PriorMemory, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Society:
+        self._check()
+        return self
+
+    def _check(self) -> None:
         names = [seat.name for seat in self.seats()]
         twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
         if twice:
@@ -145,7 +171,6 @@ class Society(BaseModel):
             )
         if self.rounds and not self.questions:
             raise ValueError("rounds need questions: give the society a question set, or set rounds = 0")
-        return self
 
     def agent(self, name: str) -> Agent:
         """The agent called ``name``. Raises ``KeyError``."""
@@ -154,6 +179,30 @@ class Society(BaseModel):
                 return agent
         raise KeyError(name)
 
-    def seats(self) -> tuple[Agent | Observer, ...]:
-        """All seats: agents, then observers."""
-        return (*self.agents, *self.observers)
+    def seats(self) -> tuple[Seat, ...]:
+        """All seats: agents, then observers, then those for people."""
+        return (*self.agents, *self.observers, *self.humans)
+
+    def models(self) -> list[str]:
+        """The specs of all models that it speaks and rates through, each once."""
+        answering = {seat.model for seat in self.seats() if seat.model}
+        return sorted(answering | {agent.rating_model for agent in self.agents if agent.rating_model})
+
+    def seat(self, name: str) -> Seat | None:
+        """The seat called ``name``, if there is one."""
+        return next((seat for seat in self.seats() if seat.name == name), None)
+
+    def with_seat(self, changed: Seat) -> Society:
+        """This society with one more seat, or with another in the place of one of the same name and kind.
+
+        Raises ``ValueError`` if that makes no society.
+        """
+        field = {"agent": "agents", "observer": "observers", "human": "humans"}[changed.kind]
+        before: tuple[Seat, ...] = getattr(self, field)
+        if any(seat.name == changed.name for seat in before):
+            after = tuple(changed if seat.name == changed.name else seat for seat in before)
+        else:
+            after = (*before, changed)
+        whole = self.model_copy(update={field: after})
+        whole._check()
+        return whole

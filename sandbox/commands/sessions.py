@@ -105,9 +105,11 @@ def show(session: str, interaction: int | None, limit: int, as_json: bool, setti
             f"round {row.round} of {row.rounds}, {counted(row.head, 'event')}, {_status(row)}"
         )
     )
-    models = sorted({seat.model for seat in society.seats()})
     console.print(
-        safe(f"models: {', '.join(models)}; seed {progress.seed}; questions: {len(society.questions)}")
+        safe(
+            f"models: {', '.join(society.models())}; seed {progress.seed}; "
+            f"questions: {len(society.questions)}"
+        )
     )
     deliberations = [record for record in records if record.kind == "deliberation"]
     if deliberations:

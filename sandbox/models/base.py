@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from sandbox.errors import EmptyReply
-from sandbox.exchange import Reply, Request
+from sandbox.errors import BudgetExhausted, EmptyReply, ModelError
+from sandbox.exchange import Failure, Outcome, Reply, Request, Usage
+from sandbox.redaction import Redactor
 from sandbox.text import storable
 
 OnDelta = Callable[[str], None]
@@ -22,6 +23,29 @@ class Model(Protocol):
     async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
         """The reply to one request. Raises ``ModelError``."""
         ...
+
+
+async def outcome_of(
+    models: Callable[[str], Model],
+    spec: str,
+    request: Request,
+    redact: Redactor,
+    on_delta: OnDelta | None = None,
+) -> Outcome:
+    """A model's reply, or its failure as it is put on record. Raises only ``BudgetExhausted``.
+
+    An empty ``spec`` is a seat for a person, in which nobody sits.
+    """
+    if not spec:
+        return Failure("abstained", "Nobody sits there.")
+    try:
+        return await models(spec).generate(request, on_delta)
+    except BudgetExhausted:
+        raise
+    except ModelError as error:
+        name = spec.partition("?")[0]
+        usage = Usage(model=name, attempts=error.attempts, cost=error.cost, finish="error")
+        return Failure(error.kind, redact(str(error)), usage)  # type: ignore[arg-type]
 
 
 def spoken(text: str | None, purpose: str) -> str:

@@ -20,10 +20,43 @@ if TYPE_CHECKING:
     from sandbox.models.local import LocalWorker
 
 
-class Catalog:
-    """The models of one process. Usable inside one event loop; ``close`` frees weights and connections.
+class Workers:
+    """The local models of one process: one copy of the weights a name, whoever uses them.
 
-    ``on_load`` is called, in any thread, with the name of a local model that is about to be loaded.
+    ``on_load`` is called, in any thread, with the name of a model that is about to be loaded.
+    """
+
+    def __init__(self, settings: Settings, on_load: Callable[[str], None] | None = None) -> None:
+        self._settings = settings
+        self._on_load = on_load
+        self._workers: dict[str, LocalWorker] = {}
+
+    def of(self, name: str) -> LocalWorker:
+        """The worker that owns the model ``name``; it loads the weights with the first request."""
+        from sandbox.models.local import LocalWorker
+
+        if name not in self._workers:
+            self._workers[name] = LocalWorker(
+                name,
+                self._settings.cache_dir,
+                self._settings.adapters_dir,
+                max_batch=self._settings.max_batch,
+                device=self._settings.device,
+                dtype=self._settings.dtype,
+                on_load=self._on_load,
+            )
+        return self._workers[name]
+
+    async def close(self) -> None:
+        """End after the current batches, and let the weights go."""
+        for worker in self._workers.values():
+            await asyncio.to_thread(worker.close)
+
+
+class Catalog:
+    """The models of one session. Usable inside one event loop; ``close`` frees what is its own.
+
+    ``workers`` are its local models, if it shares them with others; else it is told of loading by ``on_load``.
     """
 
     def __init__(
@@ -33,15 +66,16 @@ class Catalog:
         redact: Redactor,
         *,
         ledger: Ledger | None = None,
+        workers: Workers | None = None,
         on_load: Callable[[str], None] | None = None,
     ) -> None:
         self._settings = settings
         self._limits = limits
         self._redact = redact
         self._ledger = ledger or Ledger(limits.budget)
-        self._on_load = on_load
+        self._shared = workers is not None
+        self._workers = workers or Workers(settings, on_load)
         self._models: dict[str, Model] = {}
-        self._workers: dict[str, LocalWorker] = {}
         self._gates: dict[str, Gate] = {}
         self._http: HttpSessions | None = None
 
@@ -53,8 +87,8 @@ class Catalog:
 
     async def close(self) -> None:
         """Free everything."""
-        for worker in self._workers.values():
-            await asyncio.to_thread(worker.close)
+        if not self._shared:
+            await self._workers.close()
         if self._http is not None:
             await self._http.close()
 
@@ -70,19 +104,9 @@ class Catalog:
                 return self._litellm(spec)
 
     def _local(self, spec: Spec) -> Model:
-        from sandbox.models.local import LocalModel, LocalWorker
+        from sandbox.models.local import LocalModel
 
-        if spec.name not in self._workers:
-            self._workers[spec.name] = LocalWorker(
-                spec.name,
-                self._settings.cache_dir,
-                self._settings.adapters_dir,
-                max_batch=self._settings.max_batch,
-                device=self._settings.device,
-                dtype=self._settings.dtype,
-                on_load=self._on_load,
-            )
-        return LocalModel(self._workers[spec.name], spec.adapter)
+        return LocalModel(self._workers.of(spec.name), spec.adapter)
 
     def _direct(self, spec: Spec) -> Model:
         from sandbox.models.direct import DirectModel, HttpSessions

@@ -19,7 +19,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from sandbox.errors import SocietyError
 from sandbox.exchange import ChatMessage
 from sandbox.memory import Recalled
-from sandbox.society import Agent, Observer
+from sandbox.society import Agent, Human, Observer, Seat
 
 FENCE = '"""'
 
@@ -43,14 +43,19 @@ def languages() -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and len(entry.name) == 2))
 
 
-@lru_cache(maxsize=256)
-def template(language: str, name: str) -> Template:
-    """The template ``name`` in ``language``. Raises ``SocietyError`` if the language has no templates."""
+def require_prompts(language: str) -> None:
+    """Raise ``SocietyError`` if there are no templates in ``language``."""
     if language not in languages():
         raise SocietyError(
             f"There are no prompts in language '{language}'. Set rubric.language to one of: "
             f"{', '.join(languages())}."
         )
+
+
+@lru_cache(maxsize=256)
+def template(language: str, name: str) -> Template:
+    """The template ``name`` in ``language``. Raises ``SocietyError`` if the language has no templates."""
+    require_prompts(language)
     return _environment().get_template(f"{language}/{name}.txt")
 
 
@@ -68,11 +73,19 @@ def form(language: str) -> Form:
     return Form(rating, reason)
 
 
-def introduction(language: str, seat: Agent | Observer) -> ChatMessage:
+def introduction(language: str, seat: Seat) -> ChatMessage:
     """The system message that tells a seat who it is."""
-    if isinstance(seat, Agent):
-        return _introduction(language, "system", seat.name, seat.persona)
-    return _introduction(language, "observer", seat.name, "")
+    if isinstance(seat, Observer) or (isinstance(seat, Human) and seat.role == "observer"):
+        return _introduction(language, "observer", seat.name, "")
+    return _introduction(language, "system", seat.name, seat.persona)
+
+
+def guest_introduction(language: str, agent: Agent, wishes: str) -> ChatMessage:
+    """The system message for talk with somebody from outside, who may wish for something (``wishes``)."""
+    own = introduction(language, agent)
+    if not wishes:
+        return own
+    return ChatMessage("system", f"{own.content}\n\n{render(language, 'guest', wishes=wishes).strip()}")
 
 
 @lru_cache(maxsize=16_384)

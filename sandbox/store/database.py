@@ -18,6 +18,8 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sandbox.errors import MissingExtra, StoreBusy, StoreError, UserError
 
 BUSY_TIMEOUT_MS = 10_000
+CHANNEL = "sandbox"
+"""The PostgreSQL channel on which the key of a session is announced when something was written to it."""
 _READING = "sandbox_reading"
 
 
@@ -53,6 +55,11 @@ class Database:
             connection = raw.execution_options(**{_READING: True})
             with connection.begin():
                 yield connection
+
+    def notify(self, connection: Connection, what: str) -> None:
+        """Wake those in other processes who listen, once the transaction is committed. It carries no data."""
+        if self.dialect == "postgresql":
+            connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, what))
 
     def migrate(self) -> None:
         """Bring the schema up to date; safe when several processes do it at once."""

@@ -11,7 +11,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
@@ -42,11 +42,16 @@ class Handle(NamedTuple):
     owner: str | None
 
 
+Also = Callable[[Connection], None]
+"""What else is written in the transaction of an append; it must not fail."""
+
+
 class _Append(NamedTuple):
     handle: Handle
     events: Sequence[Event]
     future: asyncio.Future[list[Recorded]]
     loop: asyncio.AbstractEventLoop
+    also: Also | None
 
 
 _Result = list[Recorded] | SandboxError
@@ -63,15 +68,17 @@ class Log:
         self._writer: threading.Thread | None = None
         self._sql = _Statements(database.dialect)
 
-    def append(self, handle: Handle, events: Sequence[Event]) -> asyncio.Future[list[Recorded]]:
-        """Commit ``events`` together; the future brings them as recorded, after the commit.
+    def append(
+        self, handle: Handle, events: Sequence[Event], also: Also | None = None
+    ) -> asyncio.Future[list[Recorded]]:
+        """Commit ``events`` together, and what ``also`` writes; the future brings them as recorded.
 
         It brings ``LeaseLost`` if another process has taken the session, ``StoreError`` for what the
         database says; then none of ``events`` is in the log. Cancelling it does not undo the commit.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Recorded]] = loop.create_future()
-        self._waiting.append(_Append(handle, events, future, loop))
+        self._waiting.append(_Append(handle, events, future, loop, also))
         if self._scheduled is not loop:
             self._scheduled = loop
             # Behind all that is ready to run now, and may append as well. Besides, a writer that starts
@@ -162,6 +169,9 @@ class Log:
         self, connection: Connection, handle: Handle, items: Sequence[_Append]
     ) -> list[list[Recorded]]:
         recorded = self._append(connection, handle, [event for item in items for event in item.events])
+        for item in items:
+            if item.also:
+                item.also(connection)
         shares, start = [], 0
         for item in items:
             shares.append(recorded[start : start + len(item.events)])
@@ -180,6 +190,7 @@ class Log:
             [(handle.id, seq, now, dump(event)) for seq, event in enumerate(events, first)],
         )
         self._store(connection, handle, project(handle.id, first, events))
+        self._database.notify(connection, handle.key)
         when = datetime.fromtimestamp(now, UTC)
         return [
             Recorded(handle.key, handle.epoch, seq, when, event) for seq, event in enumerate(events, first)

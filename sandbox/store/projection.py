@@ -64,9 +64,16 @@ def project(session_id: int, first_seq: int, events: Sequence[ev.Event]) -> Rows
                 inserted[SeatRow] += [
                     (session_id, o.name, o.kind, None, None, o.model, "") for o in society.observers
                 ]
+                inserted[SeatRow] += [
+                    (session_id, h.name, h.kind, None, None, h.model or "", "") for h in society.humans
+                ]
                 inserted[RubricRow].append(_rubric(session_id, seq, society.rubric))
             case ev.RubricChanged(rubric=rubric):
                 inserted[RubricRow].append(_rubric(session_id, seq, rubric))
+            case ev.SeatAdded(seat=human):
+                inserted[SeatRow].append(
+                    (session_id, human.name, human.kind, None, None, human.model or "", "")
+                )
             case ev.SessionForked(seed=seed):
                 session |= {"status": "paused"} | ({} if seed is None else {"seed": seed})
             case ev.RunPaused():
@@ -77,7 +84,7 @@ def project(session_id: int, first_seq: int, events: Sequence[ev.Event]) -> Rows
                 session["status"] = "finished"
             case ev.RoundStarted(round=number):
                 session |= {"status": "running", "round": number}
-            case ev.RoundFinished():
+            case _:
                 pass
     return Rows(inserted, outcomes, session)
 

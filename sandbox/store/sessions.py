@@ -22,7 +22,7 @@ from sandbox.store.log import SESSIONS, Handle, Log
 from sandbox.store.tables import SessionRow
 from sandbox.text import storable
 
-LEASE_SECONDS = 30.0
+LEASE_SECONDS = 8.0
 _HOLDER = (
     sa.select(SESSIONS.c.lease_owner, SESSIONS.c.lease_until)
     .where(SESSIONS.c.id == sa.bindparam("session"))

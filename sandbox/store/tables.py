@@ -1,7 +1,9 @@
-"""The tables. ``events`` is the truth; every other table but ``sessions`` and ``adapters`` is its projection.
+"""The tables. ``events`` is the truth of a session, and the tables of what was said and rated follow from it.
 
-Keys are natural: a session's number, and the seq of the event that a row follows from, so that rows are
-only ever added at the end of their session. Deleting a session deletes all that hangs on it.
+Beside them stand the sessions and adapters themselves, and what a server needs: commands, keys, invites.
+The keys of what follows from events are natural: a session's number, and the seq of the event that a row
+follows from, so that rows are only ever added at the end of their session. Deleting a session deletes all
+that hangs on it.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, MetaData, Text
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, MetaData, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 NAMING = {
@@ -29,6 +31,14 @@ def _session_key() -> Any:
     return Field(
         sa_column=Column(
             BigInteger, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True, nullable=False
+        )
+    )
+
+
+def _belonging() -> Any:
+    return Field(
+        sa_column=Column(
+            BigInteger, ForeignKey("sessions.id", ondelete="CASCADE"), index=True, nullable=False
         )
     )
 
@@ -186,3 +196,74 @@ class AdapterRow(Table, table=True):
     path: str
     created: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     card: str = _text()
+
+
+class CommandRow(Table, table=True):
+    """What somebody asked of a session, for the process that runs it; ``cid`` makes asking idempotent.
+
+    ``state`` is ``waiting``, ``done`` or ``refused``; ``result`` is JSON.
+    """
+
+    __tablename__: ClassVar[Any] = "commands"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("session_id", "actor", "cid"),)
+    id: int | None = Field(default=None, primary_key=True)
+    session_id: int = _belonging()
+    actor: str
+    cid: str
+    kind: str
+    body: str = _text()
+    created: float
+    state: str = Field(default="waiting", index=True)
+    result: str | None = _text(nullable=True)
+
+
+class KeyRow(Table, table=True):
+    """A key to the server. Only its digest is kept; ``prefix`` is what people recognise it by.
+
+    ``scopes`` are parted by commas; ``session`` and ``person`` bind it to one person in one session;
+    ``budget`` and ``spent`` are US dollars.
+    """
+
+    __tablename__: ClassVar[Any] = "keys"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("session", "person"),)
+    id: int | None = Field(default=None, primary_key=True)
+    prefix: str
+    digest: str = Field(unique=True)
+    name: str
+    scopes: str
+    session: str | None = None
+    person: str | None = None
+    created: float
+    expires: float | None = None
+    revoked: float | None = None
+    per_minute: int | None = None
+    budget: float | None = None
+    spent: float = 0.0
+
+
+class InviteRow(Table, table=True):
+    """A ticket for one person to join one session, once; only its digest is kept."""
+
+    __tablename__: ClassVar[Any] = "invites"
+    id: int | None = Field(default=None, primary_key=True)
+    session_id: int = _belonging()
+    digest: str = Field(unique=True)
+    person: str | None = None
+    seat: str | None = None
+    consent_version: str = ""
+    consent_text: str = _text()
+    created: float
+    expires: float | None = None
+    used: float | None = None
+
+
+class ConsentRow(Table, table=True):
+    """That a person agreed to a text, and when."""
+
+    __tablename__: ClassVar[Any] = "consents"
+    id: int | None = Field(default=None, primary_key=True)
+    session_id: int = _belonging()
+    person: str
+    version: str
+    text: str = _text()
+    time: float

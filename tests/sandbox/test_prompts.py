@@ -34,6 +34,7 @@ def variables(text: str = "Some words") -> dict[str, Any]:
         "message": f"wrote {text}",
         "persona": f"being {text}",
         "reasons": [f"because {text}", text],
+        "wishes": f"wishing {text}",
         "author": "you",
         "audience": "all",
         "name": "A1",

@@ -1,0 +1,224 @@
+"""People in a running session: who sits where, what waits for them, and what they answer.
+
+A person in a seat is put the same requests as its model, with a deadline and a stated policy for when they
+are away. What waits is on record, so that it outlives a crash and can be answered a day later. It knows
+no models and no terminals; the engine asks it first, and the seat's model when it has nothing to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from sandbox import events as ev
+from sandbox.conversation import is_person_name
+from sandbox.errors import SessionError
+from sandbox.exchange import Failure, Outcome, Reply, Request
+from sandbox.progress import Occupant, Progress
+from sandbox.ratings import Rating
+from sandbox.society import Absence, Agent, Human
+from sandbox.store.inbox import Receipt
+from sandbox.text import storable
+
+
+class Record(Protocol):
+    """Commits events, and settles the receipt with them."""
+
+    async def __call__(self, events: Sequence[ev.Event], receipt: Receipt | None = None) -> None:
+        """Returns after the commit."""
+        ...
+
+
+MAX_TEXT = 20_000
+"""Characters that a person may write at once."""
+
+
+class People:
+    """The people of one session. ``record`` commits events before it returns."""
+
+    def __init__(self, progress: Progress, record: Record, now: Callable[[], float] = time.time) -> None:
+        self._progress = progress
+        self._record = record
+        self._now = now
+        self._open: dict[tuple[int, str], asyncio.Future[Outcome | None]] = {}
+
+    def waiting(self, person: str | None = None) -> list[ev.TurnAwaited]:
+        """What waits for one person (for anybody, if None), the oldest first."""
+        return [
+            awaited
+            for _, opened in sorted(self._progress.open.items())
+            for awaited in opened.awaited.values()
+            if person is None or awaited.person == person
+        ]
+
+    async def reply(self, interaction: int, request: Request) -> Outcome | None:
+        """What the person in the seat answers; None if the seat's model is to answer."""
+        occupant = self._progress.people.get(request.seat)
+        if occupant is None:
+            return None
+        key = (interaction, request.step)
+        self._open[key] = future = asyncio.get_running_loop().create_future()
+        try:
+            opened = self._progress.open.get(interaction)
+            awaited = opened.awaited.get(request.step) if opened else None
+            if awaited is None:
+                awaited = self._awaited(interaction, request, occupant)
+                await self._record([awaited])
+            return await self._wait(future, awaited, occupant)
+        finally:
+            del self._open[key]
+
+    async def take(
+        self,
+        seat: str,
+        person: str,
+        absent: Absence = "abstain",
+        patience_s: float = 300.0,
+        receipt: Receipt | None = None,
+    ) -> None:
+        """Put a person into a seat. Raises ``SessionError`` if that can't be."""
+        self.check_name(person)
+        there = self._progress.society.seat(seat)
+        if there is None:
+            names = ", ".join(known.name for known in self._progress.society.seats())
+            raise SessionError(f"There is no seat '{seat}'. The seats are: {names}.")
+        occupant = self._progress.people.get(seat)
+        if occupant and occupant.person != person:
+            raise SessionError(f"Somebody sits at '{seat}' already. Take another seat, or wait for this one.")
+        if absent == "stand_in" and not there.model:
+            raise SessionError(f"No model can stand in at '{seat}'. Choose 'abstain' or 'wait'.")
+        if isinstance(there, Agent) and not there.active:
+            raise SessionError(f"The seat '{seat}' is not active. Take another one.")
+        taken = ev.SeatTaken(seat=seat, person=person, absent=absent, patience_s=patience_s)
+        await self._record([taken], receipt)
+
+    async def give_back(self, seat: str, person: str, receipt: Receipt | None = None) -> None:
+        """Take a person out of a seat; what waited for them is its model's. Raises ``SessionError``."""
+        occupant = self._progress.people.get(seat)
+        if occupant is None or occupant.person != person:
+            raise SessionError(f"'{person}' does not sit at '{seat}'.")
+        await self._record([ev.SeatReturned(seat=seat, person=person)], receipt)
+        for (interaction, step), future in self._open.items():
+            opened = self._progress.open.get(interaction)
+            awaited = opened.awaited.get(step) if opened else None
+            if awaited and awaited.seat == seat and not future.done():
+                future.set_result(None)
+
+    async def add_seat(self, human: Human, receipt: Receipt | None = None) -> None:
+        """One more seat, for people. Raises ``SessionError`` if there can be no such seat."""
+        society = self._progress.society
+        if society.seat(human.name):
+            raise SessionError(f"There is a seat '{human.name}' already. Choose another name.")
+        placed = human.model_copy(update={"place": society.topology.size + len(society.humans)})
+        try:
+            society.with_seat(placed)
+        except ValueError as error:
+            raise SessionError(f"There can be no seat '{human.name}': {error}.") from error
+        await self._record([ev.SeatAdded(seat=placed)], receipt)
+
+    def answer(
+        self, interaction: int, step: str, person: str, *, text: str = "", value: float | None = None
+    ) -> None:
+        """Give a person's answer to what waits for them: words, or a ``value`` with ``text`` as its reason.
+
+        Raises ``SessionError`` if nothing of the kind waits.
+        """
+        awaited = self._theirs(interaction, step, person)
+        if len(text) > MAX_TEXT:
+            raise SessionError(f"An answer may have {MAX_TEXT:,} characters; this one has {len(text):,}.")
+        text = storable(text).strip()
+        if awaited.scale is None:
+            if value is not None or not text:
+                raise SessionError("Words are wanted here, and no rating. Send a text.")
+            reply = Reply(text, person=person)
+        else:
+            if value is None or not awaited.scale.holds(value):
+                low, high = awaited.scale.low, awaited.scale.high
+                raise SessionError(
+                    f"A rating from {low} to {high} is wanted here, with a reason if you like."
+                )
+            reply = Reply(f"{value:g}", Rating(value, text, "human", None), person=person)
+        self._resolve(interaction, step, reply)
+
+    def skip(self, interaction: int, step: str, person: str) -> None:
+        """Abstain from what waits. Raises ``SessionError`` if nothing of the kind waits."""
+        self._theirs(interaction, step, person)
+        self._resolve(interaction, step, Failure("abstained", "The person passed.", person=person))
+
+    async def react(
+        self, target: str, person: str, reaction: str, on: bool = True, receipt: Receipt | None = None
+    ) -> None:
+        """Put a reaction on record. Raises ``SessionError`` for a name or reaction that can't be."""
+        self.check_name(person)
+        if not 1 <= len(reaction) <= 16 or not reaction.isprintable():
+            raise SessionError("A reaction is a sign or a short word, 16 characters at most.")
+        given = ev.ReactionGiven(target=target, person=person, reaction=reaction, on=on)
+        await self._record([given], receipt)
+
+    def check_name(self, name: str) -> None:
+        """Raise ``SessionError`` unless a person may be called so here."""
+        if not is_person_name(name):
+            raise SessionError(
+                "A person's name begins with a letter and goes on with letters, digits, spaces and .'_-, "
+                "32 characters at most."
+            )
+        if name.casefold() in {seat.name.casefold() for seat in self._progress.society.seats()}:
+            raise SessionError(f"'{name}' is a seat; a person can't act under its name. Choose another.")
+
+    def check_not_own(self, target: str, person: str) -> None:
+        """Raise ``SessionError`` if the person wrote the message themselves."""
+        if self._progress.authors.get(target) == person:
+            raise SessionError("That message is yours. Nobody rates their own.")
+
+    def _theirs(self, interaction: int, step: str, person: str) -> ev.TurnAwaited:
+        opened = self._progress.open.get(interaction)
+        awaited = opened.awaited.get(step) if opened else None
+        if awaited is None or awaited.person != person:
+            raise SessionError(
+                "Nothing of the kind waits for you: it was answered, or its time is over. Look at what waits."
+            )
+        return awaited
+
+    def _resolve(self, interaction: int, step: str, outcome: Outcome) -> None:
+        future = self._open.get((interaction, step))
+        if future is None:
+            raise SessionError(
+                "The run is paused. Your answer can be taken when it goes on; keep it till then."
+            )
+        if future.done():
+            raise SessionError("Your answer to this is being recorded; it can't be given twice.")
+        future.set_result(outcome)
+
+    def _awaited(self, interaction: int, request: Request, occupant: Occupant) -> ev.TurnAwaited:
+        subject = request.subject
+        return ev.TurnAwaited(
+            interaction=interaction,
+            step=request.step,
+            seat=request.seat,
+            person=occupant.person,
+            purpose=request.purpose,
+            question=subject.question,
+            text=subject.text,
+            target=subject.target,
+            dimension=subject.dimension,
+            author=subject.author,
+            mean=subject.mean,
+            reasons=subject.reasons,
+            scale=request.scale,
+            deadline=None if occupant.absent == "wait" else round(self._now() + occupant.patience_s, 3),
+        )
+
+    async def _wait(
+        self, future: asyncio.Future[Outcome | None], awaited: ev.TurnAwaited, occupant: Occupant
+    ) -> Outcome | None:
+        if awaited.deadline is None:
+            return await future
+        try:
+            async with asyncio.timeout(max(awaited.deadline - self._now(), 0)):
+                return await future
+        except TimeoutError:
+            if occupant.absent == "stand_in":
+                return None
+            return Failure("abstained", "The person did not answer in time.", person=awaited.person)

@@ -1,0 +1,134 @@
+"""What people and programs ask of a session, kept until the process that runs it has done it.
+
+A command is written once under (session, actor, ``cid``), however often it is sent. It is marked as done in
+the transaction of the first events that follow from it, so that a crash neither loses nor doubles it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sandbox.store.database import Database
+from sandbox.store.log import SESSIONS
+from sandbox.store.tables import CommandRow
+
+COMMANDS: sa.Table = CommandRow.__table__  # type: ignore[attr-defined]
+
+
+class Command(NamedTuple):
+    """A command as stored. ``result`` is there once ``state`` is no longer ``waiting``."""
+
+    id: int
+    actor: str
+    kind: str
+    body: dict[str, Any]
+    state: str
+    result: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Marks a command as done, with the number of the interaction that it began, if it began one.
+
+    ``settled`` is called with that number after the commit, in the event loop.
+    """
+
+    command: int
+    settled: Callable[[int | None], None]
+
+    def within(self, connection: Connection, interaction: int | None) -> None:
+        """As part of the transaction that records what follows from the command."""
+        settle(connection, self.command, "done", {"interaction": interaction})
+
+
+class Inbox:
+    """The commands of all sessions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, session: int, key: str, actor: str, cid: str, kind: str, body: dict[str, Any]) -> Command:
+        """Keep a command; if it is there already, what became of it."""
+        where = (COMMANDS.c.session_id == session, COMMANDS.c.actor == actor, COMMANDS.c.cid == cid)
+        with self._database.writing() as connection:
+            known = connection.execute(sa.select(COMMANDS).where(*where)).mappings().one_or_none()
+            if known is not None:
+                return _command(known)
+            values = {
+                "session_id": session,
+                "actor": actor,
+                "cid": cid,
+                "kind": kind,
+                "body": json.dumps(body),
+                "created": time.time(),
+                "state": "waiting",
+            }
+            number = connection.execute(
+                sa.insert(COMMANDS).values(**values).returning(COMMANDS.c.id)
+            ).scalar_one()
+            self._database.notify(connection, key)
+        return Command(number, actor, kind, body, "waiting", None)
+
+    def find(self, command: int) -> Command | None:
+        """One command as it stands; None if its session was deleted."""
+        with self._database.reading() as connection:
+            row = (
+                connection.execute(sa.select(COMMANDS).where(COMMANDS.c.id == command))
+                .mappings()
+                .one_or_none()
+            )
+        return _command(row) if row is not None else None
+
+    def waiting(self, session: int) -> list[Command]:
+        """What is still to be done in a session, in the order it came."""
+        query = (
+            sa.select(COMMANDS)
+            .where(COMMANDS.c.session_id == session, COMMANDS.c.state == "waiting")
+            .order_by(COMMANDS.c.id)
+        )
+        with self._database.reading() as connection:
+            return [_command(row) for row in connection.execute(query).mappings()]
+
+    def settle(self, key: str, command: int, state: str, result: dict[str, Any]) -> None:
+        """Write what became of a command, and wake who waits for it."""
+        with self._database.writing() as connection:
+            settle(connection, command, state, result)
+            self._database.notify(connection, key)
+
+    def sessions_waiting(self) -> list[str]:
+        """The keys of the sessions in which something is to be done."""
+        query = (
+            sa.select(SESSIONS.c.key)
+            .join(COMMANDS, COMMANDS.c.session_id == SESSIONS.c.id)
+            .where(COMMANDS.c.state == "waiting")
+            .distinct()
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(query).scalars())
+
+    def forget(self, before: float) -> None:
+        """Delete what was done before a time, in seconds since 1970."""
+        done = sa.delete(COMMANDS).where(COMMANDS.c.created < before, COMMANDS.c.state != "waiting")
+        with self._database.writing() as connection:
+            connection.execute(done)
+
+
+def settle(connection: Connection, command: int, state: str, result: dict[str, Any]) -> None:
+    """Write what became of a command, within the caller's transaction; what is settled stays so."""
+    connection.execute(
+        sa.update(COMMANDS)
+        .where(COMMANDS.c.id == command, COMMANDS.c.state == "waiting")
+        .values(state=state, result=json.dumps(result))
+    )
+
+
+def _command(row: Any) -> Command:
+    result = json.loads(row["result"]) if row["result"] else None
+    return Command(row["id"], row["actor"], row["kind"], json.loads(row["body"]), row["state"], result)
