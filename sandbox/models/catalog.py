@@ -56,7 +56,7 @@ class Workers:
 class Catalog:
     """The models of one session. Usable inside one event loop; ``close`` frees what is its own.
 
-    ``workers`` are its local models, if it shares them with others; else it is told of loading by ``on_load``.
+    ``workers`` are its local models, if it shares them with others; else ``on_load`` is told of loading.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from support import small_society
 from sandbox import events as ev
 from sandbox.exchange import Usage
 from sandbox.rubric import Criterion, Rubric, Scale
+from sandbox.society import Human
 
 USAGE = Usage(
     model="m",
@@ -49,6 +50,27 @@ WHOLE: tuple[ev.Event, ...] = (
     ev.RunResumed(rounds=3),
     ev.RunFinished(),
     ev.RubricChanged(rubric=RUBRIC),
+    ev.SeatTaken(seat="S1", person="Ann", absent="wait", patience_s=60.0),
+    ev.SeatReturned(seat="S1", person="Ann"),
+    ev.SeatAdded(seat=Human(name="guest", role="observer", place=9, model="scripted/kind")),
+    ev.SeatChanged(seat="S1", model="scripted/kind", before="scripted/harsh"),
+    ev.TurnAwaited(
+        interaction=7,
+        step="rate.S2",
+        seat="S2",
+        person="Ann",
+        purpose="rate",
+        question="Why?",
+        text="So.",
+        target="7.draft",
+        dimension="wit",
+        author="S1",
+        mean=4.5,
+        reasons=("dry",),
+        scale=RUBRIC.scale,
+        deadline=1_800_000_000.5,
+    ),
+    ev.ReactionGiven(target="7.draft", person="Ann", reaction="+1", on=False),
     ev.RoundStarted(round=2, first=10, count=9),
     ev.RoundFinished(round=2),
     ev.InteractionStarted(
@@ -69,6 +91,7 @@ WHOLE: tuple[ev.Event, ...] = (
         to=("you",),
         recalled="Who?",
         usage=USAGE,
+        person="Ann",
     ),
     ev.RatingGiven(
         interaction=7,
@@ -85,9 +108,12 @@ WHOLE: tuple[ev.Event, ...] = (
         rubric=2,
         recalled="Who?",
         usage=USAGE,
+        person="Ann",
     ),
     UNPARSED,
-    ev.TurnFailed(interaction=7, step="revise", seat="S1", error="timeout", detail="late", usage=USAGE),
+    ev.TurnFailed(
+        interaction=7, step="revise", seat="S1", error="timeout", detail="late", usage=USAGE, person="Ann"
+    ),
     ev.InteractionFinished(interaction=7, outcome="unrevised"),
 )
 TYPES: tuple[type[Any], ...] = get_args(get_args(ev.Event)[0])
