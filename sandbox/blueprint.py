@@ -51,9 +51,18 @@ def read_society(path: str | Path, overrides: Overrides | None = None) -> Societ
 
 
 def society_from_text(
-    text: str, name: str, folder: Path | None = None, overrides: Overrides | None = None
+    text: str,
+    name: str,
+    folder: Path | None = None,
+    overrides: Overrides | None = None,
+    *,
+    sources: bool = True,
 ) -> Society:
-    """The society in a TOML text; ``name`` is used in messages, ``folder`` for relative paths."""
+    """The society in a TOML text; ``name`` is used in messages, ``folder`` for relative paths.
+
+    With ``sources`` off, its questions and memories must be in the text, or the bundled ones: a text from
+    elsewhere must not have files read.
+    """
     try:
         data = _storable(tomllib.loads(text))
     except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python reads
@@ -62,7 +71,12 @@ def society_from_text(
         raise SocietyError(f"{name} is nested too deeply.") from error
     overrides = overrides or Overrides()
     try:
-        return _build(Blueprint.model_validate(_changed(data, overrides)), folder, overrides)
+        blueprint = Blueprint.model_validate(_changed(data, overrides))
+        if not sources:
+            for source in (blueprint.questions.source, blueprint.memories.source):
+                if source and source != BUNDLED:
+                    raise SocietyError(f"{name} names the source '{source}'. Put its lines into the text.")
+        return _build(blueprint, folder, overrides)
     except ValidationError as error:
         raise SocietyError(f"{name} can't be used.\n{explain(error)}") from error
 

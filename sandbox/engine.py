@@ -21,6 +21,7 @@ from sandbox.embeddings import Embedder
 from sandbox.errors import BudgetExhausted, SandboxError, SessionError
 from sandbox.exchange import Answered, ChatMessage, Outcome, Request, Sampling
 from sandbox.models.base import Model, outcome_of
+from sandbox.models.limits import Ledger
 from sandbox.people import People
 from sandbox.progress import OpenRound, Progress
 from sandbox.prompts import require_prompts
@@ -43,10 +44,11 @@ class Engine:
 
     One task at a time may ``run`` it; questions, talk and ratings may come beside that, any number at once.
     ``stop_as`` is the reason on record when ``run`` is cancelled; None leaves the session running, for
-    another process to go on with.
+    another process to go on with. ``ledger`` is what its models spend from.
     """
 
     stop_as: ev.PauseReason | None = "stopped"
+    ledger: Ledger | None = None
 
     def __init__(
         self,

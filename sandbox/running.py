@@ -46,6 +46,11 @@ class Store:
         database.migrate()
         return cls(database, Log(database))
 
+    def ping(self) -> None:
+        """Raise ``StoreError`` unless the database answers."""
+        with self.database.reading() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
     def close(self) -> None:
         """Finish what is being written."""
         self.log.close()
@@ -84,6 +89,7 @@ async def at_work(
         listener,
         streamer,
     )
+    engine.ledger = ledger
     keeper = asyncio.create_task(_keep(store.database, handle))
     try:
         yield engine

@@ -33,6 +33,18 @@ from sandbox.redaction import Redactor
 UNKNOWN_WINDOW = 8_192
 
 
+def price(name: str, prompt_tokens: int, completion_tokens: int) -> float | None:
+    """What a provider's model costs for so many tokens, in US dollars; None if the library has no price."""
+    try:
+        info = litellm().get_model_info(name)
+    except Exception:  # noqa: BLE001 - LiteLLM has no entry for it
+        return None
+    rates = info.get("input_cost_per_token"), info.get("output_cost_per_token")
+    if rates[0] is None or rates[1] is None:
+        return None
+    return float(prompt_tokens * rates[0] + completion_tokens * rates[1])
+
+
 def litellm() -> ModuleType:
     """The library, told neither to fetch its price list nor to speak on its own."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")

@@ -100,6 +100,7 @@ def _message(session_id: int, seq: int, event: ev.MessagePosted) -> Row:
         event.text,
         json.dumps(event.to) if event.to else None,
         event.recalled,
+        event.person,
     )
 
 
@@ -122,6 +123,7 @@ def _rating(session_id: int, seq: int, event: ev.RatingGiven) -> Row:
         json.dumps(event.distribution) if event.distribution else None,
         event.rubric,
         event.recalled,
+        event.person,
     )
 
 

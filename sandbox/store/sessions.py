@@ -28,6 +28,7 @@ _HOLDER = (
     .where(SESSIONS.c.id == sa.bindparam("session"))
     .with_for_update()
 )
+_SERVED = "served-"
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -73,11 +74,14 @@ def listing(database: Database, limit: int | None = None) -> list[SessionRow]:
         return [_row(row) for row in connection.execute(query).mappings()]
 
 
-def lease(database: Database, reference: str) -> Handle:
-    """Take the right to write to a session. Raises ``SessionError`` while a living process holds it."""
+def lease(database: Database, reference: str, *, served: bool = False) -> Handle:
+    """Take the right to write to a session. Raises ``SessionError`` while a living process holds it.
+
+    What is ``served`` is taken over by another server if this process dies.
+    """
     row = find(database, reference)
     assert row.id is not None
-    owner = _owner()
+    owner = _owner(served)
     with database.writing() as connection:
         held = connection.execute(_HOLDER, {"session": row.id}).one_or_none()
         if held is None:
@@ -93,6 +97,20 @@ def lease(database: Database, reference: str) -> Handle:
             .values(lease_owner=owner, lease_until=time.time() + LEASE_SECONDS)
         )
     return Handle(row.id, row.key, row.epoch, owner)
+
+
+def adoptable(database: Database) -> list[str]:
+    """The keys of sessions that a server left running, or that one died over: another may go on with them."""
+    query = sa.select(
+        SESSIONS.c.key, SESSIONS.c.status, SESSIONS.c.lease_owner, SESSIONS.c.lease_until
+    ).where(
+        sa.or_(
+            sa.and_(SESSIONS.c.status == "running", SESSIONS.c.lease_owner.is_(None)),
+            SESSIONS.c.lease_owner.contains(f":{_SERVED}"),
+        )
+    )
+    with database.reading() as connection:
+        return [row.key for row in connection.execute(query) if not in_use(row.lease_owner, row.lease_until)]
 
 
 def renew(database: Database, handle: Handle) -> None:
@@ -197,8 +215,8 @@ def _new_key(name: str) -> str:
     return f"{words}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
 
 
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
+def _owner(served: bool = False) -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{_SERVED if served else ''}{secrets.token_hex(6)}"
 
 
 def _alive(pid: int) -> bool:

@@ -138,6 +138,7 @@ class MessageRow(Table, table=True):
     text: str = _text()
     recipients: str | None = None
     recalled: str | None = _text(nullable=True)
+    person: str | None = None
 
 
 class RatingRow(Table, table=True):
@@ -162,6 +163,7 @@ class RatingRow(Table, table=True):
     distribution: str | None = _text(nullable=True)
     rubric: int
     recalled: str | None = _text(nullable=True)
+    person: str | None = None
 
 
 class ModelCallRow(Table, table=True):

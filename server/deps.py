@@ -1,0 +1,59 @@
+"""What a route is given: the process's services, and who asks; headers are read for that here only."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
+
+from sandbox.conversation import PERSON, is_person_name
+from sandbox.errors import UserError
+from server.auth import Identity
+from server.services import Services
+
+PERSON_HEADER = "x-sandbox-person"
+
+
+def services_of(connection: HTTPConnection) -> Services:
+    """The services of the process that serves a connection."""
+    services: Services = connection.app.state.services
+    return services
+
+
+def bearer(connection: HTTPConnection) -> str | None:
+    """The key in the headers, if there is one."""
+    kind, _, key = connection.headers.get("authorization", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" else None
+
+
+async def identity(request: Request) -> Identity:
+    """Who asks, counted. Raises ``Unauthorized`` or ``TooMany``."""
+    services = services_of(request)
+    who = await asyncio.to_thread(services.keys.identify, bearer(request))
+    services.keys.count(who)
+    return who
+
+
+def person_of(connection: HTTPConnection, who: Identity, named: str | None = None) -> str | None:
+    """As which person somebody acts: the key's own, or a name of their choice; None for nobody.
+
+    Raises ``UserError`` for a name that can't be.
+    """
+    if who.person is not None:
+        return who.person
+    name = named or connection.headers.get(PERSON_HEADER)
+    if not who.may("join"):
+        return None
+    if name is None:
+        return PERSON
+    if not is_person_name(name):
+        raise UserError(
+            f"'{name[:40]}' can't be a person's name. Use letters, digits, spaces and .'_-, 32 at most."
+        )
+    return name
+
+
+Who = Annotated[Identity, Depends(identity)]
+Parts = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,78 @@
+"""Errors as HTTP answers of the REST API: ``{"error": {"code", "message"}}``, and the status that fits.
+
+The OpenAI-compatible API has its own form of them (``server.openai.errors``).
+"""
+
+from __future__ import annotations
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from sandbox.blueprint import explain
+from sandbox.errors import ModelError, SandboxError, SessionError, StoreError, UserError
+from server.auth import Forbidden, OverBudget, TooMany, Unauthorized
+from server.runs import Result
+
+_STATUS: dict[type[Exception], tuple[int, str]] = {
+    Unauthorized: (401, "unauthorized"),
+    Forbidden: (403, "forbidden"),
+    TooMany: (429, "too_many"),
+    OverBudget: (402, "over_budget"),
+    SessionError: (409, "refused"),
+    UserError: (422, "invalid"),
+    ModelError: (502, "model"),
+    StoreError: (503, "unavailable"),
+    SandboxError: (500, "internal"),
+}
+_REFUSED = {"refused": 409, "invalid": 422, "busy": 503, "unavailable": 503}
+
+
+class NotFound(SessionError):
+    """There is no such session, interaction or message."""
+
+
+class Refused(SandboxError):
+    """A command that was not carried out, with its code."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.message)
+        self.code = result.code or "refused"
+
+
+def problem(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error's answer."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+def error_response(error: Exception) -> JSONResponse:
+    """The answer to an error; of what is not made on purpose it tells nothing."""
+    match error:
+        case HTTPException():
+            return problem(error.status_code, "http", str(error.detail), dict(error.headers or {}))
+        case RequestValidationError() | ValidationError():
+            return problem(422, "invalid", said(error))
+        case NotFound():
+            return problem(404, "not_found", str(error))
+        case Refused():
+            return problem(_REFUSED.get(error.code, 502), error.code, str(error))
+        case TooMany():
+            return problem(429, "too_many", str(error), {"Retry-After": f"{error.retry_after:.0f}"})
+        case Unauthorized():
+            return problem(401, "unauthorized", str(error), {"WWW-Authenticate": "Bearer"})
+    for kind, (status, code) in _STATUS.items():
+        if isinstance(error, kind):
+            return problem(status, code, str(error))
+    return problem(500, "internal", "The server failed. Its log says more, under this request's id.")
+
+
+def said(error: RequestValidationError | ValidationError) -> str:
+    """A validation error in words, one line a fault, without echoing what was sent."""
+    if isinstance(error, ValidationError):
+        return explain(error)
+    lines = []
+    for fault in error.errors()[:10]:
+        where = ".".join(str(part) for part in fault["loc"]) or "the request"
+        lines.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)

@@ -1,0 +1,154 @@
+"""Fan-out: every event is encoded once and sent to all who watch its session in this process.
+
+A channel holds the newest frames of one session; a connection is a place in it, so that a thousand of them
+cost no copies. Who falls behind the frames that are held reads the log; who falls behind further than
+allowed is closed, and resumes by seq. It knows no sockets: a connection is told when there is more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from sandbox.events import RatingGiven, Recorded
+from server.wire.frames import encode_event
+
+HELD = 4000
+"""Frames that a channel holds: above what a connection may lag, so that no reader of the log is needed."""
+
+
+class Entry(NamedTuple):
+    """A frame to be sent; ``recorded`` is None for what is not in the log."""
+
+    text: str
+    recorded: Recorded | None
+
+
+class Listener:
+    """One connection's place in a channel. ``wake`` is set when there is more, or when it must end."""
+
+    __slots__ = ("closing", "key", "order", "person", "wake")
+
+    def __init__(self, order: int, person: str | None, key: int | None) -> None:
+        self.order = order
+        self.person = person
+        self.key = key
+        self.wake = asyncio.Event()
+        self.closing: str | None = None
+
+    def close(self, why: str) -> None:
+        """Have the connection end."""
+        self.closing = self.closing or why
+        self.wake.set()
+
+
+class Channel:
+    """What is sent of one session. ``head`` is the seq of its newest event."""
+
+    def __init__(self, key: str, head: int, max_lag: int, on_drop: Callable[[str], None]) -> None:
+        self.key = key
+        self.head = head
+        self.listeners: set[Listener] = set()
+        self.announcing: asyncio.TimerHandle | None = None
+        self._entries: list[Entry] = []
+        self._base = 0
+        self._max_lag = max_lag
+        self._on_drop = on_drop
+
+    @property
+    def end(self) -> int:
+        """The place after the newest frame."""
+        return self._base + len(self._entries)
+
+    def publish(self, recorded: Recorded) -> None:
+        """One more event; those already sent are passed over.
+
+        Where some are missing before it, connections see that by its seq, and read them from the log.
+        """
+        if recorded.seq <= self.head:
+            return
+        self.head = recorded.seq
+        self._append(Entry(encode_event(recorded), recorded))
+
+    def tell(self, text: str) -> None:
+        """A frame that is not in the log."""
+        self._append(Entry(text, None))
+
+    def join(self, person: str | None, key: int | None) -> Listener:
+        """A new place, after all that was sent so far, for a person and a key (each may be None)."""
+        listener = Listener(self.end, person, key)
+        self.listeners.add(listener)
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Give up a place."""
+        self.listeners.discard(listener)
+
+    def take(self, listener: Listener, most: int = 64) -> list[Entry] | None:
+        """The next frames of a listener, none if it has all; None if it has fallen behind what is held."""
+        start = listener.order - self._base
+        if start < 0:
+            return None
+        entries = self._entries[start : start + most]
+        listener.order += len(entries)
+        if not entries:
+            listener.wake.clear()
+        return entries
+
+    def _append(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        if len(self._entries) >= 2 * HELD:
+            del self._entries[:HELD]
+            self._base += HELD
+        end = self.end
+        for listener in self.listeners:
+            if end - listener.order > self._max_lag and not listener.closing:
+                listener.close("slow")
+                self._on_drop(self.key)
+            listener.wake.set()
+
+
+class Hub:
+    """The channels of this process, by session."""
+
+    def __init__(self, max_lag: int) -> None:
+        self._max_lag = max_lag
+        self._channels: dict[str, Channel] = {}
+        self.dropped: Counter[str] = Counter()
+
+    def channels(self) -> Iterable[Channel]:
+        """Those there are."""
+        return tuple(self._channels.values())
+
+    def channel(self, key: str) -> Channel | None:
+        """The channel of a session, if it has one."""
+        return self._channels.get(key)
+
+    def open(self, key: str, head: int) -> Channel:
+        """The channel of a session, made at ``head`` if there is none."""
+        if key not in self._channels:
+            self._channels[key] = Channel(key, head, self._max_lag, self._drop)
+        return self._channels[key]
+
+    def close(self, key: str, why: str) -> None:
+        """End a channel with all who listen."""
+        if channel := self._channels.pop(key, None):
+            for listener in channel.listeners:
+                listener.close(why)
+
+    def tidy(self, keep: Iterable[str]) -> None:
+        """Give up the channels that nobody listens to, but for ``keep``."""
+        kept = set(keep)
+        for key, channel in list(self._channels.items()):
+            if not channel.listeners and key not in kept:
+                del self._channels[key]
+
+    def _drop(self, key: str) -> None:
+        self.dropped["slow"] += 1
+
+
+def is_rating(entry: Entry) -> bool:
+    """Whether an entry may have to be masked for a blind rater."""
+    return entry.recorded is not None and isinstance(entry.recorded.event, RatingGiven)

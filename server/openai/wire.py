@@ -1,0 +1,269 @@
+"""The bodies of requests, and the reading of their messages. Pure. Fields that are not known are ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sandbox.exchange import ChatMessage, Role
+from sandbox.text import storable
+from server.openai.errors import ApiError, unsupported
+
+MOST_TOKENS = 4096
+"""A reply is never longer; who asks for more gets this."""
+USUAL_TOKENS = 512
+"""How long a reply may be where nothing is asked for."""
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "user",
+    "function": "user",
+}
+_TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Tokens = Annotated[int, Field(ge=1)]
+Content = str | list[str | dict[str, Any]] | None
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Options(_Body):
+    """Our own extension, the field ``sandbox``: who drafts, whether it is recorded, and whether a stream
+    holds the draft as well."""
+
+    seat: str | None = Field(default=None, max_length=64)
+    record: bool = False
+    draft: bool = True
+
+
+class StreamOptions(_Body):
+    """What a stream ends with."""
+
+    include_usage: bool | None = None
+
+
+class MessageIn(_Body):
+    """One message of a conversation. Its content is text, parts of text, or nothing."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Content = None
+
+
+class _Sampled(_Body):
+    model: str = Field(min_length=1, max_length=500)
+    temperature: Number | None = Field(default=None, ge=0, le=2)
+    top_p: Number | None = Field(default=None, ge=0, le=1)
+    seed: int | None = None
+    stream: bool | None = None
+    sandbox: Options | None = None
+
+    @property
+    def options(self) -> Options:
+        """Our own extension, or what it is by default."""
+        return self.sandbox or Options()
+
+
+class ChatRequest(_Sampled):
+    """The body of a chat completion."""
+
+    messages: list[MessageIn] = Field(min_length=1, max_length=2000)
+    n: int | None = Field(default=None, ge=1, le=8)
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    stop: str | list[str] | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: bool | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    functions: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+    modalities: list[str] | None = None
+
+    def check(self) -> None:
+        """Raise ``ApiError`` for what would change the answer and can't be honoured."""
+        if self.logprobs:
+            raise unsupported(
+                "logprobs",
+                "Chat completions have no logprobs here. Seats with local models give them at /v1/completions.",
+            )
+        _check_tools("tools", self.tools, self.tool_choice)
+        _check_tools("functions", self.functions, None)
+        _check_format("response_format", self.response_format)
+        if self.modalities and set(self.modalities) != {"text"}:
+            raise unsupported("modalities", "Seats answer in text only.")
+
+    @property
+    def tokens(self) -> int | None:
+        """The most tokens that are wanted, under either name."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with its usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class CompletionRequest(_Sampled):
+    """The body of a completion without a chat: text or token ids, one or several."""
+
+    prompt: str | list[str] | list[int] | list[list[int]] = ""
+    n: int | None = Field(default=None, ge=1, le=8)
+    best_of: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=0)
+    stop: str | list[str] | None = None
+    stream_options: StreamOptions | None = None
+    echo: bool | None = None
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    suffix: str | None = None
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, each text or token ids. Raises ``ApiError`` for none, or too many."""
+        given: Any = self.prompt
+        if isinstance(given, str) or (given and isinstance(given[0], int)):
+            given = [given]
+        if not given:
+            raise ApiError("prompt holds nothing. Send a text, or a list of them.", param="prompt")
+        if len(given) > 256:
+            raise ApiError("A request may have 256 prompts.", param="prompt")
+        return list(given)
+
+
+class EmbeddingRequest(_Body):
+    """The body of a request for embeddings; ``input`` is read by hand, for the sake of its errors."""
+
+    model: str = Field(min_length=1, max_length=500)
+    input: Any = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+
+
+class ResponseRequest(_Sampled):
+    """The body of a response."""
+
+    input: str | list[dict[str, Any]] = Field(min_length=1)
+    instructions: str | None = None
+    max_output_tokens: Tokens | None = None
+    previous_response_id: str | None = None
+    conversation: Any = None
+    background: bool | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    text: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    stop: str | list[str] | None = None
+
+    def check(self) -> None:
+        """Raise ``ApiError`` for what would change the answer and can't be honoured."""
+        for name in ("previous_response_id", "conversation"):
+            if getattr(self, name):
+                raise unsupported(
+                    name, "No response is stored here. Send the whole conversation as 'input' each time."
+                )
+        if self.background:
+            raise unsupported("background", "Responses are answered at once; leave out 'background'.")
+        _check_tools("tools", self.tools, self.tool_choice)
+        _check_format("text.format", (self.text or {}).get("format"))
+
+    def messages(self) -> tuple[ChatMessage, ...]:
+        """The conversation, ``instructions`` first. Raises ``ApiError``."""
+        given = [MessageIn(role="system", content=self.instructions)] if self.instructions else []
+        items = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
+        for place, item in enumerate(items):
+            given += _item(item, f"input.{place}")
+        return conversation(given, "input", offset=-1 if self.instructions else 0)
+
+
+def conversation(given: Sequence[MessageIn], param: str, offset: int = 0) -> tuple[ChatMessage, ...]:
+    """The messages as models take them; those of an assistant who said nothing are left out.
+
+    Raises ``ApiError`` for parts that are no text, and when nothing is left.
+    """
+    read = []
+    for place, message in enumerate(given, offset):
+        text = text_of(message.content, f"{param}.{place}.content")
+        if text or message.role not in ("assistant", "system", "developer"):
+            read.append(ChatMessage(_ROLES[message.role], text))
+    if not read:
+        raise ApiError("The messages hold no text.", param=param)
+    return tuple(read)
+
+
+def text_of(content: Content, where: str) -> str:
+    """The text of a message's content. Raises ``ApiError`` for a part that is none."""
+    if content is None or isinstance(content, str):
+        return storable(content or "")
+    texts = []
+    for place, part in enumerate(content):
+        part = {"type": "text", "text": part} if isinstance(part, str) else part
+        kind = part.get("type")
+        text = part.get(_TEXTS.get(kind, "")) if isinstance(kind, str) else None
+        if not isinstance(text, str):
+            what = kind if isinstance(kind, str) and kind not in _TEXTS else "unknown"
+            raise ApiError(
+                f"Seats read text only; this part is of the kind '{storable(what)[:40]}'. Send it as text.",
+                param=f"{where}.{place}",
+                code="unsupported_content",
+            )
+        texts.append(text)
+    return storable("\n".join(texts))
+
+
+def question_of(messages: Sequence[ChatMessage]) -> str:
+    """The last that a user said; what was said before it stands above, as a transcript.
+
+    Raises ``ApiError`` if no user said anything.
+    """
+    last = max((place for place, m in enumerate(messages) if m.role == "user"), default=-1)
+    if last < 0 or not messages[last].content.strip():
+        raise ApiError("A society is asked what the last user message says; there is none.", param="messages")
+    if last == 0:
+        return messages[0].content
+    return "\n\n".join(f"{m.role.title()}: {m.content}" for m in messages[: last + 1])
+
+
+def stops_of(stop: str | list[str] | None) -> tuple[str, ...]:
+    """The texts that end a reply. Raises ``ApiError`` for too many."""
+    stops = [stop] if isinstance(stop, str) else stop or []
+    if len(stops) > 16:
+        raise ApiError("A reply may have 16 stop texts.", param="stop")
+    return tuple(text for text in stops if text)
+
+
+def _item(item: dict[str, Any], where: str) -> list[MessageIn]:
+    """One item of a response's input as messages; reasoning is nobody else's."""
+    kind = item.get("type", "message")
+    if kind == "reasoning":
+        return []
+    if kind == "function_call_output":
+        return [MessageIn(role="tool", content=_content(item.get("output"), where))]
+    if kind != "message" or item.get("role") not in _ROLES:
+        raise ApiError(
+            "Input items are messages, with a role and text.", param=where, code="unsupported_content"
+        )
+    return [MessageIn(role=item["role"], content=_content(item.get("content"), where))]
+
+
+def _content(content: Any, where: str) -> Content:
+    if content is None or isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(part, str | dict) for part in content):
+        return content
+    raise ApiError("A message's content is text, or a list of parts.", param=where)
+
+
+def _check_tools(param: str, tools: list[Any] | None, choice: Any) -> None:
+    if tools and choice != "none":
+        raise unsupported(param, "Seats call no tools. Leave them out, or set tool_choice to 'none'.")
+
+
+def _check_format(param: str, wanted: Any) -> None:
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    if kind not in (None, "text"):
+        raise unsupported(param, "Seats answer in plain text; no other format can be promised.")

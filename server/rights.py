@@ -1,0 +1,24 @@
+"""Which scope a command needs."""
+
+from __future__ import annotations
+
+from server.wire.views import Scope
+
+SCOPE_OF: dict[str, Scope] = {
+    "start": "run",
+    "step": "run",
+    "pause": "run",
+    "stop": "run",
+    "change_model": "run",
+    "change_rubric": "run",
+    "add_seat": "run",
+    "judge": "ask",
+    "ask": "ask",
+    "say": "join",
+    "rate": "join",
+    "react": "join",
+    "take": "join",
+    "leave": "join",
+    "answer": "join",
+    "skip": "join",
+}

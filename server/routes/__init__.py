@@ -1,0 +1,1 @@
+"""REST, by what it is about. Routers declare; the services decide."""

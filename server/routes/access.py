@@ -1,0 +1,110 @@
+"""Keys, invitations, and tickets for sockets."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.auth import TICKET_S
+from server.deps import Parts, Who
+from server.routes.sessions import found
+from server.wire.views import (
+    CreateInvite,
+    CreateKey,
+    InviteView,
+    Join,
+    Joined,
+    KeyView,
+    NewInvite,
+    NewKey,
+    SocketTicket,
+)
+
+router = APIRouter(prefix="/api/v1", tags=["access"])
+
+
+class Me(BaseModel):
+    """Whose key this is."""
+
+    scopes: tuple[str, ...]
+    session: str | None
+    person: str | None
+    budget: float | None
+    spent: float
+
+
+class Look(BaseModel):
+    """A ticket to be looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ticket: str = Field(min_length=8, max_length=200)
+
+
+@router.get("/me")
+async def me(who: Who) -> Me:
+    """Whose key this is, and what it is good for."""
+    return Me(
+        scopes=tuple(sorted(who.scopes)),
+        session=who.session,
+        person=who.person,
+        budget=who.budget,
+        spent=who.spent,
+    )
+
+
+@router.get("/keys")
+async def list_keys(who: Who, services: Parts) -> list[KeyView]:
+    """All keys, by what they begin with."""
+    who.check("admin")
+    return await asyncio.to_thread(services.keys.listing)
+
+
+@router.post("/keys", status_code=201)
+async def create_key(wanted: CreateKey, who: Who, services: Parts) -> NewKey:
+    """A new key; it is shown this once."""
+    who.check("admin")
+    return await asyncio.to_thread(services.keys.create, wanted)
+
+
+@router.delete("/keys/{key}")
+async def revoke_key(key: int, who: Who, services: Parts) -> KeyView:
+    """End a key. Its sockets close within moments."""
+    who.check("admin")
+    return await asyncio.to_thread(services.keys.revoke, str(key))
+
+
+@router.post("/sessions/{session}/invites", status_code=201)
+async def create_invite(session: str, wanted: CreateInvite, who: Who, services: Parts) -> NewInvite:
+    """Invite one person to a session; the ticket is shown this once."""
+    who.check("admin", session)
+    row = await found(services, session)
+    return await asyncio.to_thread(services.keys.invite, row.key, wanted)
+
+
+@router.post("/invites/look")
+async def look_at_invite(wanted: Look, request: Request, services: Parts) -> InviteView:
+    """What a ticket invites to, and what is to be agreed to. Needs no key."""
+    services.keys.count_address(_address(request))
+    return await asyncio.to_thread(services.keys.look_at, wanted.ticket)
+
+
+@router.post("/invites/join", status_code=201)
+async def join(wanted: Join, request: Request, services: Parts) -> Joined:
+    """Use a ticket: a key for one person in one session. Needs no key."""
+    services.keys.count_address(_address(request))
+    return await asyncio.to_thread(services.keys.join, wanted)
+
+
+@router.post("/tickets", status_code=201)
+async def socket_ticket(who: Who, services: Parts, session: str | None = None) -> SocketTicket:
+    """A ticket for one websocket connection of a browser, which can't send the key as a header."""
+    return SocketTicket(
+        ticket=services.keys.socket_ticket(who, session or who.session), expires_in_s=TICKET_S
+    )
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"

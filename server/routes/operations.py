@@ -1,0 +1,37 @@
+"""For who operates the server: is it there, is it ready, what does it do."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from sandbox.errors import StoreError
+from server.deps import Parts, Who
+from server.errors import problem
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", response_model=None)
+async def readyz(services: Parts) -> dict[str, str] | Response:
+    """The process can serve: its database answers."""
+    try:
+        await asyncio.wait_for(asyncio.to_thread(services.store.ping), 5)
+    except (StoreError, TimeoutError):
+        return problem(503, "unavailable", "The database does not answer.")
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(who: Who, services: Parts) -> Response:
+    """For Prometheus. Needs the scope ``admin`` where keys are needed."""
+    who.check("admin")
+    return Response(services.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,354 @@
+"""One session that this process owns: its engine, its rounds as a task, and its commands carried out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from sandbox import events as ev
+from sandbox.engine import Engine
+from sandbox.errors import BudgetExhausted, LeaseLost, ModelError, SandboxError, SessionError, StoreError
+from sandbox.events import Recorded
+from sandbox.models.catalog import Workers
+from sandbox.redaction import Redactor
+from sandbox.running import Store, at_work
+from sandbox.settings import Settings
+from sandbox.society import Human
+from sandbox.store import queries
+from sandbox.store.inbox import Command, Inbox, Receipt
+from sandbox.store.log import Handle
+from server.auth import Keys
+from server.settings import ServerSettings
+from server.wire import commands as do
+from server.wire.frames import Delta, DeltaFrame
+
+log = structlog.get_logger("sandbox.run")
+COMMAND: TypeAdapter[do.Command] = TypeAdapter(do.Command)
+_STEPS = get_args(ev.Step)
+PERSON_NEEDED = "Say who you are: join with a person's key, or name a person."
+
+
+class Run:
+    """See the module. ``used`` is when it was last needed, on the monotonic clock."""
+
+    engine: Engine
+
+    def __init__(
+        self,
+        store: Store,
+        handle: Handle,
+        settings: Settings,
+        server: ServerSettings,
+        redact: Redactor,
+        inbox: Inbox,
+        workers: Workers,
+    ) -> None:
+        self.handle = handle
+        self.key = handle.key
+        self.used = time.monotonic()
+        self.head = 0
+        self.is_lost = False
+        self._store = store
+        self._settings = settings
+        self._server = server
+        self._redact = redact
+        self._inbox = inbox
+        self._workers = workers
+        self._stack = AsyncExitStack()
+        self._task: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[Any]] = set()
+        self._commands: dict[int, asyncio.Task[Command]] = {}
+        self._pieces: dict[tuple[int, str], list[str]] = {}
+        self._flusher: asyncio.TimerHandle | None = None
+        self._tell: Callable[[str, str], None] = lambda _key, _text: None
+        self._keys: Keys | None = None
+        self._payer: int | None = None
+        self._owed = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything goes on, or anybody sits there."""
+        return bool(self.is_running or self._background or self._commands or self.engine.progress.people)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether rounds go on."""
+        return self._task is not None and not self._task.done()
+
+    async def open(
+        self, listener: Callable[[Recorded], None], tell: Callable[[str, str], None], keys: Keys
+    ) -> None:
+        """Take up the session's state; the lease is held until ``close``."""
+        self._tell = tell
+        self._keys = keys
+        self._listener = listener
+        self.engine = await self._stack.enter_async_context(
+            at_work(
+                self._store,
+                self.handle,
+                self._settings,
+                self._redact,
+                budget=self._server.budget,
+                listener=self._listen,
+                streamer=self._stream,
+                workers=self._workers,
+            )
+        )
+        self.head = await asyncio.to_thread(queries.head, self._store.database, self.key)
+
+    async def close(self) -> None:
+        """End what goes on, without a word in the log, and give the lease back."""
+        self.engine.stop_as = None
+        for task in (*self._background, *self._commands.values(), *([self._task] if self._task else [])):
+            task.cancel()
+            await asyncio.wait([task])
+        await self._stack.aclose()
+
+    def go_on(self, status: str) -> None:
+        """Take up what another process left: the rounds, or the questions and messages beside them."""
+        if status == "running":
+            self._payer = self._last_payer()
+            self.start(None)
+        else:
+            self._aside(self.engine.finish_loose_ends())
+
+    def start(self, rounds: int | None, *, at_most: int | None = None) -> None:
+        """Run the rounds, if they don't run already."""
+        if not self.is_running:
+            self.engine.stop_as = "stopped"
+            self._task = asyncio.create_task(self._rounds(rounds, at_most))
+
+    async def pause(self, reason: ev.PauseReason) -> None:
+        """Stop the rounds, and say in the log why."""
+        self.engine.stop_as = reason
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def carry_out(self, command: Command) -> Command:
+        """Do what a command asks, once, and return what became of it."""
+        self.used = time.monotonic()
+        task = self._commands.get(command.id)
+        if task is None:
+            task = asyncio.create_task(self._carry_out(command))
+            self._commands[command.id] = task
+            task.add_done_callback(lambda _: self._commands.pop(command.id, None))
+        return await asyncio.shield(task)
+
+    async def _carry_out(self, command: Command) -> Command:
+        try:
+            wanted = COMMAND.validate_python(command.body["command"])
+            interaction = await self._do(command, wanted, command.body.get("person"))
+        except LeaseLost:
+            self.is_lost = True
+            raise
+        except (SandboxError, ValueError) as error:
+            result = {"code": _code(error), "message": self._redact(str(error))}
+            await asyncio.to_thread(self._inbox.settle, self.key, command.id, "refused", result)
+            return command._replace(state="refused", result=result)
+        outcome: dict[str, Any] = {"interaction": interaction}
+        await asyncio.to_thread(self._inbox.settle, self.key, command.id, "done", outcome)
+        return command._replace(state="done", result=outcome)
+
+    async def _do(self, command: Command, wanted: do.Command, person: str | None) -> int | None:  # noqa: C901
+        engine, people = self.engine, self.engine.people
+        noted = Receipt(command.id, lambda _: None)
+        match wanted:
+            case do.Start(rounds=rounds, budget=budget):
+                await self._start(command, rounds, budget)
+            case do.Step():
+                self._payer = _payer(command)
+                self.start(None, at_most=1)
+            case do.Pause():
+                await self.pause("paused")
+            case do.Stop():
+                await self.pause("stopped")
+            case do.Say(text=text, to=to):
+                return await self._begin(
+                    command,
+                    lambda receipt: engine.say(text, to or self._everybody(), self._who(person), receipt),
+                )
+            case do.Ask(question=question, seat=seat, society=society):
+                name = seat or self._everybody()[0]
+                return await self._begin(
+                    command,
+                    lambda receipt: engine.ask(question, name, society=society, receipt=receipt),
+                )
+            case do.Rate(message=message, value=value, dimension=dimension, reason=reason):
+                await self._posted(message)
+                by = dimension or engine.progress.society.rubric.peer
+                return await engine.vote(message, by, value, reason, self._who(person), noted)
+            case do.Judge():
+                return await self._judge(command, wanted)
+            case do.React(message=message, reaction=reaction, on=on):
+                await self._posted(message)
+                await people.react(message, self._who(person), reaction, on, noted)
+            case do.Take(seat=seat, absent=absent, patience_s=patience):
+                await people.take(seat, self._who(person), absent, patience, noted)
+            case do.Leave(seat=seat):
+                await people.give_back(seat, self._who(person), noted)
+            case do.AddSeat(seat=seat, role=role, model=model):
+                if model is not None:
+                    self._server.check_model(model)
+                await people.add_seat(Human(name=seat, role=role, model=model), noted)
+            case do.Answer(interaction=interaction, step=step, text=text, value=value):
+                people.answer(interaction, step, self._who(person), text=text, value=value)
+                return interaction
+            case do.Skip(interaction=interaction, step=step):
+                people.skip(interaction, step, self._who(person))
+                return interaction
+            case do.ChangeModel(seat=seat, model=model):
+                self._server.check_model(model)
+                await engine.change_model(seat, model, noted)
+            case do.ChangeRubric(rubric=rubric):
+                await engine.change_rubric(rubric, noted)
+        return None
+
+    async def _judge(self, command: Command, wanted: do.Judge) -> int | None:
+        target, question = await self._posted(wanted.message)
+        by = wanted.dimension or self.engine.progress.society.rubric.peer
+        return await self._begin(
+            command, lambda receipt: self.engine.judge(target, question, wanted.seat, by, receipt)
+        )
+
+    async def _start(self, command: Command, rounds: int | None, budget: float | None) -> None:
+        if budget is not None and self.engine.ledger is not None:
+            allowed = self._server.budget
+            self.engine.ledger.cap = budget if allowed is None else min(budget, allowed)
+        progress = self.engine.progress
+        if not self.is_running and rounds is None and progress.status == "finished":
+            raise SessionError(
+                f"All {progress.rounds_done} rounds are done. Give it more, with rounds = "
+                f"{progress.rounds_done + 1} or above, or fork it."
+            )
+        self._payer = _payer(command)
+        self.start(rounds)
+
+    async def _begin(
+        self, command: Command, work: Callable[[Receipt], Coroutine[Any, Any, int]]
+    ) -> int | None:
+        """Begin what goes on in the background; returns when it is on record, or fails before."""
+        begun: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+        def settled(interaction: int | None) -> None:
+            if not begun.done():
+                begun.set_result(interaction)
+
+        task = self._aside(work(Receipt(command.id, settled)))
+        await asyncio.wait({begun, task}, return_when=asyncio.FIRST_COMPLETED)
+        return begun.result() if begun.done() else task.result()
+
+    def _aside(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._over)
+        return task
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        self.used = time.monotonic()
+        if not task.cancelled() and (error := task.exception()):
+            self.is_lost = self.is_lost or isinstance(error, LeaseLost)
+            log.info("ended_early", session=self.key, error=self._redact(str(error)))
+
+    async def _rounds(self, rounds: int | None, at_most: int | None) -> None:
+        try:
+            await self.engine.run(rounds, at_most=at_most)
+        except LeaseLost:
+            self.is_lost = True
+            log.info("lost", session=self.key)
+        except BudgetExhausted as error:
+            log.info("budget_exhausted", session=self.key, detail=str(error))
+        except SandboxError as error:
+            log.warning("run_failed", session=self.key, error=self._redact(str(error)))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("run_failed", session=self.key)
+        finally:
+            self.used = time.monotonic()
+            await self._charge()
+
+    async def _posted(self, message: str) -> tuple[ev.MessagePosted, str]:
+        found = await asyncio.to_thread(queries.message, self._store.database, self.key, message)
+        if found is None:
+            raise SessionError(f"There is no message '{message}' in this session.")
+        return found
+
+    def _everybody(self) -> tuple[str, ...]:
+        return tuple(agent.name for agent in self.engine.progress.society.agents if agent.active)
+
+    def _who(self, person: str | None) -> str:
+        if person is None:
+            raise SessionError(PERSON_NEEDED)
+        return person
+
+    def _listen(self, recorded: Recorded) -> None:
+        self.head = recorded.seq
+        event = recorded.event
+        if isinstance(event, _STEPS) and event.usage and event.usage.cost and self._payer is not None:
+            self._owed += event.usage.cost
+            if self._owed >= 0.001:
+                self._aside(self._charge())
+        self._listener(recorded)
+
+    async def _charge(self) -> None:
+        """Book what the run cost on the key that started it, and pause when its budget is gone."""
+        owed, self._owed = self._owed, 0.0
+        if not owed or self._payer is None or self._keys is None:
+            return
+        try:
+            left = await asyncio.to_thread(self._keys.spend, self._payer, owed)
+        except StoreError:
+            self._owed += owed
+            return
+        if left is not None and left <= 0 and self.is_running:
+            await self.pause("budget")
+
+    def _last_payer(self) -> int | None:
+        actor = queries.last_actor(self._store.database, self.handle.id, ("start", "step"))
+        return _key_of(actor)
+
+    def _stream(self, interaction: int, step: str, piece: str) -> None:
+        """Gather pieces for a moment: one frame for many tokens."""
+        self._pieces.setdefault((interaction, step), []).append(piece)
+        if self._flusher is None:
+            loop = asyncio.get_running_loop()
+            self._flusher = loop.call_later(self._server.delta_interval_s, self._flush)
+
+    def _flush(self) -> None:
+        self._flusher = None
+        pieces, self._pieces = self._pieces, {}
+        for (interaction, step), texts in pieces.items():
+            frame = DeltaFrame(
+                epoch=self.handle.epoch,
+                id=f"{self.handle.epoch}:{interaction}.{step}",
+                ts=datetime.now(UTC),
+                session=self.key,
+                data=Delta(interaction=interaction, step=step, text="".join(texts)),
+            )
+            self._tell(self.key, frame.model_dump_json())
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, ModelError):
+        return f"model_{error.kind}"
+    if isinstance(error, StoreError):
+        return "unavailable"
+    return "invalid" if isinstance(error, ValidationError) else "refused"
+
+
+def _payer(command: Command) -> int | None:
+    return _key_of(command.actor)
+
+
+def _key_of(actor: str | None) -> int | None:
+    kind, _, number = (actor or "").partition(":")
+    return int(number) if kind == "key" and number.isdecimal() else None

@@ -1,0 +1,72 @@
+"""What a server process consists of, put together once and handed to whoever serves a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.embeddings import Embedder, embedder
+from sandbox.models.catalog import Workers
+from sandbox.redaction import Redactor
+from sandbox.running import Store
+from sandbox.settings import Settings
+from server.auth import Keys
+from server.hub import Hub
+from server.metrics import Metrics
+from server.runs import Runs
+from server.settings import ServerSettings
+from server.wakeups import Wakeups
+
+
+@dataclass(slots=True)
+class Services:
+    """One process's parts. ``embedders`` are those of the embeddings API, by spec."""
+
+    settings: Settings
+    server: ServerSettings
+    store: Store
+    keys: Keys
+    hub: Hub
+    runs: Runs
+    redact: Redactor
+    metrics: Metrics
+    wakeups: Wakeups
+    embedders: dict[str, Embedder]
+
+    @property
+    def adapters_dir(self) -> Path:
+        """Where adapters lie, by name."""
+        return self.settings.adapters_dir
+
+    def embedder(self, spec: str) -> Embedder:
+        """The embedder of a spec, kept for the next request. Raises ``SocietyError``."""
+        if spec not in self.embedders:
+            self.embedders[spec] = embedder(spec)
+        return self.embedders[spec]
+
+    async def open(self) -> None:
+        """Begin to serve."""
+        self.runs.start()
+        self.wakeups.start()
+
+    async def close(self) -> None:
+        """Leave every session to be gone on with, and give everything back."""
+        await self.wakeups.close()
+        await self.runs.close()
+        self.store.close()
+
+
+def assemble(settings: Settings, server: ServerSettings, redact: Redactor, *, keyless: bool) -> Services:
+    """Open the store and put the parts together; inside the event loop that serves.
+
+    ``keyless`` is for a loopback address without keys: everybody may do everything.
+    """
+    store = Store.open(settings.database)
+    hub = Hub(server.max_lag)
+    keys = Keys(store.database, required=not keyless, per_minute=server.per_minute)
+    workers = Workers(settings)
+    runs = Runs(store, hub, keys, settings, server, redact, workers)
+    metrics = Metrics(hub, runs)
+    runs.watchers.append(metrics.take)
+    wakeups = Wakeups(store, hub, runs, keys, server.scan_s)
+    return Services(settings, server, store, keys, hub, runs, redact, metrics, wakeups, {})

@@ -1,0 +1,357 @@
+"""The live websocket: one connection to one session. It forgets nothing, and holds up nobody.
+
+Every event is sent in the order of the log, once, from the place that the client names; or the client is
+told to begin anew from a snapshot. A client that reads too slowly is closed, and resumes by seq.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import structlog
+from fastapi import APIRouter, WebSocket
+from pydantic import TypeAdapter, ValidationError
+from starlette.websockets import WebSocketDisconnect
+
+from sandbox.errors import SandboxError, SessionError, UserError
+from sandbox.store import queries, sessions
+from sandbox.store.tables import SessionRow
+from sandbox.text import storable
+from server.auth import Forbidden, Identity, TooMany, Unauthorized
+from server.blinding import Blinder
+from server.deps import bearer, person_of, services_of
+from server.errors import said
+from server.hub import Channel, Entry, Listener, is_rating
+from server.rights import SCOPE_OF
+from server.services import Services
+from server.wire import frames as fr
+from server.wire.snapshot import Snapshot, snapshot
+
+log = structlog.get_logger("sandbox.sockets")
+router = APIRouter()
+CLIENT_FRAME: TypeAdapter[fr.CommandFrame | fr.PingFrame] = TypeAdapter(fr.ClientFrame)
+_PAGE = 500
+_AT_ONCE = 32
+"""Commands of one connection under way at the same time; more wait their turn."""
+
+
+class Since(NamedTuple):
+    """The last event a client has: ``since=epoch:seq``."""
+
+    epoch: str
+    seq: int
+
+
+@router.websocket("/api/v1/sessions/{session}/live")
+async def live(socket: WebSocket, session: str, since: str | None = None, person: str | None = None) -> None:
+    """Watch a session and act in it. See ``docs/live-protocol.md``."""
+    services = services_of(socket)
+    try:
+        who, protocol = await _admitted(socket, services, session)
+        row = await asyncio.to_thread(sessions.find, services.store.database, storable(session))
+        if row.key != session:
+            raise SessionError(f"There is no session '{session}'.")
+        name = person_of(socket, who, person) if person or who.person else None
+        place = _since(since)
+    except Unauthorized as error:
+        await _turn_away(socket, fr.Close.UNAUTHORIZED, str(error))
+        return
+    except TooMany as error:
+        await _turn_away(socket, fr.Close.TOO_MANY, str(error))
+        return
+    except (Forbidden, UserError) as error:
+        missing = isinstance(error, SessionError)
+        await _turn_away(socket, fr.Close.NOT_FOUND if missing else fr.Close.FORBIDDEN, str(error))
+        return
+    await socket.accept(subprotocol=protocol)
+    await Connection(socket, services, row, who, name).serve(place)
+
+
+async def _admitted(socket: WebSocket, services: Services, session: str) -> tuple[Identity, str | None]:
+    """Who connects, and the subprotocol to agree on."""
+    if sum(len(channel.listeners) for channel in services.hub.channels()) >= services.server.max_sockets:
+        raise TooMany(5)
+    offered = socket.scope.get("subprotocols", [])
+    protocol = fr.SUBPROTOCOL if fr.SUBPROTOCOL in offered else None
+    tickets = [
+        text.removeprefix(fr.TICKET_PROTOCOL) for text in offered if text.startswith(fr.TICKET_PROTOCOL)
+    ]
+    if tickets:
+        who = services.keys.use_ticket(tickets[0], session)
+    else:
+        who = await asyncio.to_thread(services.keys.identify, bearer(socket))
+    services.keys.count(who)
+    if not (who.may("watch", session) or who.may("join", session)):
+        who.check("watch", session)
+    return who, protocol
+
+
+def _since(text: str | None) -> Since | None:
+    if not text:
+        return None
+    epoch, _, seq = text.rpartition(":")
+    if not seq.isdecimal() or len(seq) > 15:
+        raise UserError("Write since=EPOCH:SEQ, as in the last frame's id.")
+    return Since(epoch, int(seq))
+
+
+async def _turn_away(socket: WebSocket, code: fr.Close, why: str) -> None:
+    """Close with a code that a client can read: only an accepted socket has one."""
+    offered = socket.scope.get("subprotocols", [])
+    await socket.accept(subprotocol=fr.SUBPROTOCOL if fr.SUBPROTOCOL in offered else None)
+    await socket.close(int(code), why.encode()[:120].decode("utf-8", "ignore"))
+
+
+class Connection:
+    """One client. Two tasks: one sends what there is, one takes what comes."""
+
+    def __init__(
+        self, socket: WebSocket, services: Services, row: SessionRow, who: Identity, person: str | None
+    ) -> None:
+        self._socket = socket
+        self._services = services
+        self._row = row
+        self._key = row.key
+        self._who = who
+        self._person = person
+        self._sent = 0
+        self._sending = asyncio.Lock()
+        self._commands: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._blinder = Blinder(services.store, row.key, person) if services.server.blind and person else None
+
+    async def serve(self, since: Since | None) -> None:
+        """Until either side has had enough."""
+        if self._blinder:
+            await self._blinder.load()
+        channel = self._services.runs.channel(self._row)
+        listener = channel.join(self._person, self._who.key)
+        _announce(channel, self._row.epoch)
+        sender = asyncio.create_task(self._send_all(channel, listener, since))
+        receiver = asyncio.create_task(self._receive_all(listener))
+        try:
+            await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            channel.leave(listener)
+            _announce(channel, self._row.epoch)
+            for task in (sender, receiver, *self._commands):
+                task.cancel()
+            await asyncio.gather(sender, receiver, *self._commands, return_exceptions=True)
+        await self._close(listener.closing, sender)
+
+    async def _close(self, why: str | None, sender: asyncio.Task[None]) -> None:
+        code = {"slow": fr.Close.TOO_SLOW, "deleted": fr.Close.DELETED, "expired": fr.Close.UNAUTHORIZED}.get(
+            why or ""
+        )
+        failed = None if sender.cancelled() else sender.exception()
+        if failed is not None and not isinstance(failed, WebSocketDisconnect | RuntimeError):
+            log.error("sending_failed", session=self._key, error=self._services.redact(repr(failed)))
+        number = int(code or (1011 if failed is not None else 1000))
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self._socket.close(number, fr.CLOSE_CODES.get(number, "")[:120])
+
+    async def _send_all(self, channel: Channel, listener: Listener, since: Since | None) -> None:
+        await self._greet(since)
+        send = self._socket.send_text
+        while not listener.closing:
+            entries = channel.take(listener)
+            if entries is None:  # it fell behind what is held
+                listener.close("slow")
+                return
+            if not entries:
+                await listener.wake.wait()
+                continue
+            for entry in entries:
+                recorded = entry.recorded
+                if recorded is None:
+                    await send(entry.text)
+                    continue
+                if recorded.seq <= self._sent:
+                    continue
+                if recorded.seq != self._sent + 1:
+                    await self._send_stored(recorded.seq - 1)
+                await send(entry.text if self._blinder is None else await self._shown(entry))
+                self._sent = recorded.seq
+                if listener.closing:
+                    return
+
+    async def _shown(self, entry: Entry) -> str:
+        """A rating as this person may see it; what it reveals is sent right after it."""
+        if not is_rating(entry) or self._blinder is None or entry.recorded is None:
+            return entry.text
+        if self._blinder.hides(entry.recorded.event):
+            return self._blinder.frame(entry.recorded)
+        if target := self._blinder.reveals(entry.recorded.event):
+            ratings = tuple(await self._blinder.revealed(target))
+            await self._send(fr.RevealedFrame(**self._head(), data=fr.Revealed(ratings=ratings)))
+        return entry.text
+
+    async def _greet(self, since: Since | None) -> None:
+        head = await asyncio.to_thread(queries.head, self._services.store.database, self._key)
+        hello = fr.Hello(
+            head=head,
+            heartbeat_s=self._services.server.heartbeat_s,
+            max_frame_bytes=self._services.server.max_frame_bytes,
+            max_lag=self._services.server.max_lag,
+            person=self._person,
+            scopes=tuple(sorted(self._who.scopes)),
+            blind=self._blinder is not None,
+        )
+        await self._send(fr.HelloFrame(**self._head(), data=hello))
+        if since is None:
+            view = await self._snapshot()
+            self._sent = view.seq
+            await self._send(fr.SnapshotFrame(**self._head(view.seq), data=view))
+            return
+        reason: Literal["epoch", "too_old", "ahead"] | None = None
+        if since.epoch != self._row.epoch:
+            reason = "epoch"
+        elif since.seq > head:
+            reason = "ahead"
+        elif head - since.seq > 20 * self._services.server.max_lag:
+            reason = "too_old"
+        if reason is not None:
+            view = await self._snapshot()
+            self._sent = view.seq
+            await self._send(
+                fr.ResyncFrame(**self._head(view.seq), data=fr.Resync(reason=reason, snapshot=view))
+            )
+            return
+        self._sent = since.seq
+        await self._send_stored(head)
+
+    async def _send_stored(self, until: int) -> None:
+        """Send from the log what the channel does not hold."""
+        while self._sent < until:
+            found = await asyncio.to_thread(
+                queries.events, self._services.store.database, self._key, self._sent, _PAGE
+            )
+            if not found:
+                return
+            for recorded in found:
+                if recorded.seq > until:
+                    return
+                entry = Entry(fr.encode_event(recorded), recorded)
+                await self._socket.send_text(await self._shown(entry))
+                self._sent = recorded.seq
+
+    async def _snapshot(self) -> Snapshot:
+        view = await asyncio.to_thread(lambda: snapshot(self._services.store.log.read(self._key)))
+        return self._blinder.snapshot(view) if self._blinder else view
+
+    async def _receive_all(self, listener: Listener) -> None:
+        while True:
+            try:
+                message = await self._socket.receive()
+            except RuntimeError:
+                return
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text")
+            if text is None:
+                await self._send_problem(None, "invalid", "Send text frames with JSON.")
+                continue
+            try:
+                frame = CLIENT_FRAME.validate_json(text)
+            except ValidationError as error:
+                await self._send_problem(_cid_in(text), "invalid", said(error))
+                continue
+            except RecursionError:
+                await self._send_problem(None, "invalid", "The frame is nested too deeply.")
+                continue
+            if isinstance(frame, fr.PingFrame):
+                await self._send(fr.AckFrame(**self._head(), data=fr.Ack(ref=frame.cid)))
+                continue
+            await self._slots.acquire()
+            task = asyncio.create_task(self._command(frame))
+            self._commands.add(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._commands.discard(task)
+        self._slots.release()
+
+    async def _command(self, frame: fr.CommandFrame) -> None:
+        services = self._services
+        try:
+            who = await self._still()
+            services.keys.count(who)
+            who.check(SCOPE_OF[frame.data.do], self._key)
+            who.check_budget()
+            person = self._person or person_of(self._socket, who)
+            result = await services.runs.submit(self._key, who, person, frame.cid, frame.data)
+        except TooMany as error:
+            await self._send_problem(frame.cid, "too_many", str(error))
+            return
+        except (Unauthorized, Forbidden) as error:
+            await self._send_problem(frame.cid, "forbidden", str(error))
+            return
+        except SandboxError as error:
+            await self._send_problem(frame.cid, "refused", services.redact(str(error)))
+            return
+        if result.code is not None:
+            await self._send_problem(frame.cid, result.code, result.message)
+            return
+        done = fr.Ack(ref=frame.cid, interaction=result.interaction, data=result.data)
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self._send(fr.AckFrame(**self._head(), data=done))
+
+    async def _still(self) -> Identity:
+        """Who it is now: a key may be revoked or spent while its socket is open."""
+        if self._who.key is None:
+            return self._who
+        return await asyncio.to_thread(self._services.keys.renewed, self._who)
+
+    async def _send_problem(self, ref: str | None, code: str, message: str) -> None:
+        with suppress(RuntimeError, WebSocketDisconnect):
+            problem = fr.Problem(ref=ref, code=code, message=message[:2000])
+            await self._send(fr.ErrorFrame(**self._head(), data=problem))
+
+    async def _send(self, frame: Any) -> None:
+        await self._socket.send_text(frame.model_dump_json())
+
+    def _head(self, seq: int | None = None) -> dict[str, Any]:
+        epoch = self._row.epoch
+        return {
+            "epoch": epoch,
+            "seq": seq,
+            "id": f"{epoch}:{seq}" if seq is not None else secrets.token_hex(8),
+            "ts": datetime.now(UTC),
+            "session": self._key,
+        }
+
+
+def _cid_in(text: str) -> str | None:
+    """The id of a frame that can't be read, as far as it can be found."""
+    import json
+
+    try:
+        cid = json.loads(text).get("cid")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return storable(cid)[:64] if isinstance(cid, str) else None
+
+
+def _announce(channel: Channel, epoch: str) -> None:
+    """Tell all who is there, a moment later and once for many who come together."""
+    if channel.announcing is None:
+        loop = asyncio.get_running_loop()
+        channel.announcing = loop.call_later(0.25, _tell_presence, channel, epoch)
+
+
+def _tell_presence(channel: Channel, epoch: str) -> None:
+    channel.announcing = None
+    people = sorted({listener.person for listener in channel.listeners if listener.person})
+    watching = sum(listener.person is None for listener in channel.listeners)
+    frame = fr.PresenceFrame(
+        epoch=epoch,
+        id=secrets.token_hex(8),
+        ts=datetime.now(UTC),
+        session=channel.key,
+        data=fr.Presence(people=tuple(people), watching=watching),
+    )
+    channel.tell(frame.model_dump_json())

@@ -1,0 +1,1 @@
+"""What travels between server and clients: frames, commands, snapshots, bodies of REST calls. Pure."""

@@ -1,0 +1,200 @@
+"""The bodies of REST calls that are no commands: sessions, keys, invites, pages. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sandbox.society import ModelSpec, SeatName, Society
+from server.wire.commands import PersonName
+
+Scope = Literal["watch", "join", "ask", "run", "admin"]
+SCOPES: dict[str, str] = {
+    "watch": "see sessions, events, messages and ratings",
+    "join": "take seats, answer, talk, rate and react as a person",
+    "ask": "put questions to seats and societies, on and off the record",
+    "run": "create, start, pause, change, fork and delete sessions",
+    "admin": "all of it, and manage keys and invites",
+}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CreateSession(_Body):
+    """A new session: of a bundled example, of a society file's text (TOML), or of a whole description."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"example": "scripted", "rounds": 2, "seats": "3x3", "start": True}]},
+    )
+
+    example: str | None = Field(default=None, max_length=64, description="the name of a bundled society")
+    toml: str | None = Field(default=None, max_length=1_000_000, description="the text of a society file")
+    society: Society | None = Field(default=None, description="a whole society, as the first event holds it")
+    rounds: int | None = Field(default=None, ge=0, le=100_000)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    seats: str | None = Field(default=None, max_length=32, description="another size: 4x4, or a number")
+    model: ModelSpec | None = Field(default=None, description="one model for all seats")
+    budget: float | None = Field(default=None, ge=0, description="US dollars")
+    start: bool = Field(default=False, description="run it at once")
+
+    @model_validator(mode="after")
+    def _one(self) -> CreateSession:
+        given = [name for name in ("example", "toml", "society") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give one of: example, toml, society")
+        if self.society is not None and (self.seats or self.model):
+            raise ValueError("a whole society has its seats and models; leave out seats and model")
+        return self
+
+
+class SessionView(BaseModel):
+    """A session in a list. ``running_here`` is whether this process runs it; ``leased`` whether any does."""
+
+    session: str
+    name: str
+    status: str
+    round: int
+    rounds: int
+    events: int
+    epoch: str
+    seed: int
+    created: datetime
+    updated: datetime
+    parent: str | None = None
+    parent_seq: int | None = None
+    leased: bool = False
+
+
+class Estimate(BaseModel):
+    """What a run may take, by the society's own numbers, before it is begun.
+
+    ``cost`` is in US dollars, as if every answer had its full length; None where a price is not known
+    (``unpriced`` names those models).
+    """
+
+    rounds: int
+    interactions: int
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    unpriced: tuple[str, ...] = ()
+
+
+class Fork(_Body):
+    """A new session with the events of another up to ``at`` (all, if left out)."""
+
+    at: int | None = Field(default=None, ge=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+
+
+class Page(BaseModel):
+    """Some rows, and the ``after`` that brings the next ones; None when there are no more."""
+
+    items: list[dict[str, Any]]
+    next: int | None
+
+
+class Done(BaseModel):
+    """What a command brought: the interaction that it began, if it began one."""
+
+    interaction: int | None = None
+
+
+class CreateKey(_Body):
+    """A new key. ``per_minute`` bounds its requests, ``budget`` (US dollars) what they may cost in all."""
+
+    name: str = Field(min_length=1, max_length=100)
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    session: str | None = Field(default=None, max_length=64, description="good for this session only")
+    expires_in_s: float | None = Field(default=None, gt=0)
+    per_minute: int | None = Field(default=None, ge=1)
+    budget: float | None = Field(default=None, ge=0)
+
+
+class KeyView(BaseModel):
+    """A key as it is listed: by what it begins with, never whole."""
+
+    id: int
+    prefix: str
+    name: str
+    scopes: tuple[str, ...]
+    session: str | None = None
+    person: str | None = None
+    created: float
+    expires: float | None = None
+    revoked: float | None = None
+    per_minute: int | None = None
+    budget: float | None = None
+    spent: float = 0.0
+
+
+class NewKey(KeyView):
+    """A key that has just been made. ``key`` is shown this once."""
+
+    key: str
+
+
+class CreateInvite(_Body):
+    """An invitation of one person to a session. Who accepts it agrees to ``consent_text``."""
+
+    person: PersonName | None = Field(
+        default=None, description="the pseudonym; chosen when joining, if left out"
+    )
+    seat: SeatName | None = Field(default=None, description="the seat to be taken when joining")
+    consent_version: str = Field(default="", max_length=64)
+    consent_text: str = Field(default="", max_length=20_000)
+    expires_in_s: float | None = Field(default=7 * 86_400, gt=0)
+
+
+class NewInvite(BaseModel):
+    """An invitation. ``ticket`` is shown this once, and is good once."""
+
+    ticket: str
+    session: str
+    person: str | None
+    seat: str | None
+    expires: float | None
+
+
+class InviteView(BaseModel):
+    """What a ticket invites to, before it is used."""
+
+    session: str
+    person: str | None
+    seat: str | None
+    consent_version: str
+    consent_text: str
+
+
+class Join(_Body):
+    """Use a ticket. ``consent`` must name the version of the text, if there is one."""
+
+    ticket: str = Field(min_length=8, max_length=200)
+    person: PersonName | None = None
+    consent: str | None = Field(default=None, max_length=64)
+
+
+class Joined(BaseModel):
+    """A person's key to one session, shown this once."""
+
+    key: str
+    session: str
+    person: str
+    seat: str | None
+
+
+class SocketTicket(BaseModel):
+    """A ticket for one websocket connection by a browser; good once, for ``expires_in_s`` seconds."""
+
+    ticket: str
+    expires_in_s: float
+
+
+Limit = Annotated[int, Field(ge=1, le=1000)]
