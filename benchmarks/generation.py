@@ -14,7 +14,8 @@ from benchmarks.measure import median, peak_memory_mb, spread
 from sandbox.blueprint import read_society
 from sandbox.exchange import ChatMessage, Request, Sampling
 from sandbox.models import weights
-from sandbox.models.local import LocalModel, LocalWorker, encode_chat
+from sandbox.models.local import LocalModel, LocalWorker
+from sandbox.models.templates import encode_chat
 from sandbox.settings import load_settings
 
 SEATS = 32

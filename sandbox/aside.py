@@ -15,7 +15,7 @@ from sandbox.models.base import Model, OnDelta, outcome_of
 from sandbox.progress import Progress
 from sandbox.prompts import guest_introduction
 from sandbox.redaction import Redactor
-from sandbox.society import Agent
+from sandbox.society import Agent, Lengths
 
 NUMBER = 0
 """The interaction's number in events that are not in the log."""
@@ -36,6 +36,15 @@ class Aside:
     def agents(self) -> tuple[Agent, ...]:
         """Who can be asked."""
         return tuple(agent for agent in self._progress.society.agents if agent.active)
+
+    @property
+    def lengths(self) -> Lengths:
+        """How the society's own answers are generated."""
+        return self._progress.society.lengths
+
+    def spec(self, seat: str) -> str:
+        """The model that a seat speaks through now. Raises ``SessionError`` for an unknown seat."""
+        return self._courses.agent(seat).model
 
     async def answer(
         self,
@@ -85,13 +94,14 @@ class Aside:
         try:
             while running:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    turn = course.send(task.result())
+                for answered in [task.result() for task in done]:
+                    turn = course.send(answered)
                     tell(turn.events)
                     running |= {asyncio.create_task(self._answered(r, on_delta)) for r in turn.requests}
         finally:
             for task in running:
                 task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
         return told
 
     async def _answered(self, request: Request, on_delta: Callable[[str, str], None] | None) -> Answered:

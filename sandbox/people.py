@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from sandbox import events as ev
@@ -43,6 +44,7 @@ class People:
         self._record = record
         self._now = now
         self._open: dict[tuple[int, str], asyncio.Future[Outcome | None]] = {}
+        self._asked = asyncio.Event()
 
     def waiting(self, person: str | None = None) -> list[ev.TurnAwaited]:
         """What waits for one person (for anybody, if None), the oldest first."""
@@ -59,6 +61,7 @@ class People:
         if occupant is None:
             return None
         key = (interaction, request.step)
+        self._asked.set()
         self._open[key] = future = asyncio.get_running_loop().create_future()
         try:
             opened = self._progress.open.get(interaction)
@@ -117,6 +120,14 @@ class People:
         except ValueError as error:
             raise SessionError(f"There can be no seat '{human.name}': {error}.") from error
         await self._record([ev.SeatAdded(seat=placed)], receipt)
+
+    async def until_asked(self, interaction: int, step: str, seconds: float) -> None:
+        """Wait a moment for a run that has just been taken up to come to what waits in it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (interaction, step) not in self._open:
+                    self._asked.clear()
+                    await self._asked.wait()
 
     def answer(
         self, interaction: int, step: str, person: str, *, text: str = "", value: float | None = None

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from sandbox.aside import Aside
 from sandbox.embeddings import embedder
 from sandbox.engine import Engine, Listener, Streamer
 from sandbox.errors import LeaseLost, StoreError
 from sandbox.models.catalog import Catalog, Workers
 from sandbox.models.limits import Ledger
-from sandbox.progress import fold
+from sandbox.progress import Progress, fold
 from sandbox.redaction import Redactor
 from sandbox.settings import Settings
 from sandbox.store import sessions
@@ -100,6 +101,15 @@ async def at_work(
         finally:
             with suppress(StoreError):  # the lease runs out by itself
                 await asyncio.to_thread(sessions.release, store.database, handle)
+
+
+async def off_the_record(
+    store: Store, key: str, progress: Progress, catalog: Catalog, redact: Redactor
+) -> Aside:
+    """A session's society for questions off the record, without the right to write to it."""
+    handle = Handle(0, key, "", None)  # no session has the number 0: nothing can be written with it
+    vectors = embedder(progress.society.embedding)
+    return await Engine(store.log, handle, progress, catalog.model, vectors, redact).aside()
 
 
 async def _keep(database: Database, handle: Handle) -> None:

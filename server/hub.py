@@ -1,13 +1,14 @@
 """Fan-out: every event is encoded once and sent to all who watch its session in this process.
 
 A channel holds the newest frames of one session; a connection is a place in it, so that a thousand of them
-cost no copies. Who falls behind the frames that are held reads the log; who falls behind further than
-allowed is closed, and resumes by seq. It knows no sockets: a connection is told when there is more.
+cost no copies. Who falls behind the frames that are held reads the log. Who is far behind and takes nothing
+for a while is closed, and resumes by seq. It knows no sockets: a connection is told when there is more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from sandbox.events import RatingGiven, Recorded
 from server.wire.frames import encode_event
 
 HELD = 4000
-"""Frames that a channel holds: above what a connection may lag, so that no reader of the log is needed."""
+"""Frames that a channel holds at least."""
 
 
 class Entry(NamedTuple):
@@ -27,27 +28,33 @@ class Entry(NamedTuple):
 
 
 class Listener:
-    """One connection's place in a channel. ``wake`` is set when there is more, or when it must end."""
+    """One connection's place in a channel. ``wake`` is set when there is more, ``ended`` when it must end.
 
-    __slots__ = ("closing", "key", "order", "person", "wake")
+    ``took`` is when it last took something, on the monotonic clock.
+    """
+
+    __slots__ = ("closing", "ended", "key", "order", "person", "took", "wake")
 
     def __init__(self, order: int, person: str | None, key: int | None) -> None:
         self.order = order
         self.person = person
         self.key = key
         self.wake = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.took = time.monotonic()
         self.closing: str | None = None
 
     def close(self, why: str) -> None:
         """Have the connection end."""
         self.closing = self.closing or why
         self.wake.set()
+        self.ended.set()
 
 
 class Channel:
     """What is sent of one session. ``head`` is the seq of its newest event."""
 
-    def __init__(self, key: str, head: int, max_lag: int, on_drop: Callable[[str], None]) -> None:
+    def __init__(self, key: str, head: int, max_lag: int, slow_s: float, on_drop: Callable[[], None]) -> None:
         self.key = key
         self.head = head
         self.listeners: set[Listener] = set()
@@ -55,6 +62,7 @@ class Channel:
         self._entries: list[Entry] = []
         self._base = 0
         self._max_lag = max_lag
+        self._slow_s = slow_s
         self._on_drop = on_drop
 
     @property
@@ -87,9 +95,14 @@ class Channel:
         self.listeners.discard(listener)
 
     def take(self, listener: Listener, most: int = 64) -> list[Entry] | None:
-        """The next frames of a listener, none if it has all; None if it has fallen behind what is held."""
+        """The next frames of a listener, none if it has all.
+
+        None if it has fallen behind what is held: it stands at the end now, and reads the rest from the log.
+        """
         start = listener.order - self._base
+        listener.took = time.monotonic()
         if start < 0:
+            listener.order = self.end
             return None
         entries = self._entries[start : start + most]
         listener.order += len(entries)
@@ -102,19 +115,21 @@ class Channel:
         if len(self._entries) >= 2 * HELD:
             del self._entries[:HELD]
             self._base += HELD
-        end = self.end
+        behind = self.end - self._max_lag
+        late = time.monotonic() - self._slow_s
         for listener in self.listeners:
-            if end - listener.order > self._max_lag and not listener.closing:
+            if listener.order < behind and listener.took < late and not listener.closing:
                 listener.close("slow")
-                self._on_drop(self.key)
+                self._on_drop()
             listener.wake.set()
 
 
 class Hub:
     """The channels of this process, by session."""
 
-    def __init__(self, max_lag: int) -> None:
+    def __init__(self, max_lag: int, slow_s: float) -> None:
         self._max_lag = max_lag
+        self._slow_s = slow_s
         self._channels: dict[str, Channel] = {}
         self.dropped: Counter[str] = Counter()
 
@@ -129,7 +144,7 @@ class Hub:
     def open(self, key: str, head: int) -> Channel:
         """The channel of a session, made at ``head`` if there is none."""
         if key not in self._channels:
-            self._channels[key] = Channel(key, head, self._max_lag, self._drop)
+            self._channels[key] = Channel(key, head, self._max_lag, self._slow_s, self._drop)
         return self._channels[key]
 
     def close(self, key: str, why: str) -> None:
@@ -145,7 +160,7 @@ class Hub:
             if not channel.listeners and key not in kept:
                 del self._channels[key]
 
-    def _drop(self, key: str) -> None:
+    def _drop(self) -> None:
         self.dropped["slow"] += 1
 
 

@@ -14,7 +14,9 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.errors import problem
 from server.metrics import Metrics
+from server.openai import errors as openai_errors
 from server.wire.frames import Close
 
 log = structlog.get_logger("sandbox.http")
@@ -57,7 +59,7 @@ class Guard:
     ) -> None:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._max_body:
-            await _answer(send, 413, f"The body may have {self._max_body:,} bytes.")
+            await _answer(scope, send, 413, f"The body may have {self._max_body:,} bytes.")
             return
         started = time.perf_counter()
         status = 500
@@ -124,12 +126,14 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, why: str) -> None:
         await receive()
         await send({"type": "websocket.close", "code": int(Close.FORBIDDEN), "reason": why[:120]})
         return
-    await _answer(send, 403, why)
+    await _answer(scope, send, 403, why)
 
 
-async def _answer(send: Send, status: int, message: str) -> None:
-    from server.errors import problem
-
-    response = problem(status, "forbidden" if status == 403 else "too_large", message)
+async def _answer(scope: Scope, send: Send, status: int, message: str) -> None:
+    code = "forbidden" if status == 403 else "too_large"
+    if scope["path"].startswith("/v1/"):
+        response = openai_errors.error_response(openai_errors.ApiError(message, status=status, code=code))
+    else:
+        response = problem(status, code, message)
     await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
     await send({"type": "http.response.body", "body": response.body})

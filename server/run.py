@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ from server.wire.frames import Delta, DeltaFrame
 log = structlog.get_logger("sandbox.run")
 COMMAND: TypeAdapter[do.Command] = TypeAdapter(do.Command)
 _STEPS = get_args(ev.Step)
+_WORTH_BOOKING = 0.001
+"""US dollars; less is booked in the end."""
 PERSON_NEEDED = "Say who you are: join with a person's key, or name a person."
 
 
@@ -68,9 +71,11 @@ class Run:
         self._pieces: dict[tuple[int, str], list[str]] = {}
         self._flusher: asyncio.TimerHandle | None = None
         self._tell: Callable[[str, str], None] = lambda _key, _text: None
+        self._begun = asyncio.Event()
         self._keys: Keys | None = None
         self._payer: int | None = None
-        self._owed = 0.0
+        self._payers: dict[int, int] = {}
+        self._owed: Counter[int] = Counter()
 
     @property
     def is_busy(self) -> bool:
@@ -111,9 +116,9 @@ class Run:
             await asyncio.wait([task])
         await self._stack.aclose()
 
-    def go_on(self, status: str) -> None:
+    def go_on(self) -> None:
         """Take up what another process left: the rounds, or the questions and messages beside them."""
-        if status == "running":
+        if self.engine.progress.status == "running":
             self._payer = self._last_payer()
             self.start(None)
         else:
@@ -123,7 +128,15 @@ class Run:
         """Run the rounds, if they don't run already."""
         if not self.is_running:
             self.engine.stop_as = "stopped"
+            self._begun.clear()
             self._task = asyncio.create_task(self._rounds(rounds, at_most))
+
+    async def begun(self) -> None:
+        """Returns when it is on record that the rounds go on, or when they have ended."""
+        if self._task is not None:
+            begun = asyncio.create_task(self._begun.wait())
+            await asyncio.wait({begun, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            begun.cancel()
 
     async def pause(self, reason: ev.PauseReason) -> None:
         """Stop the rounds, and say in the log why."""
@@ -166,6 +179,7 @@ class Run:
             case do.Step():
                 self._payer = _payer(command)
                 self.start(None, at_most=1)
+                await self.begun()
             case do.Pause():
                 await self.pause("paused")
             case do.Stop():
@@ -199,9 +213,11 @@ class Run:
                     self._server.check_model(model)
                 await people.add_seat(Human(name=seat, role=role, model=model), noted)
             case do.Answer(interaction=interaction, step=step, text=text, value=value):
+                await self._until_asked(interaction, step)
                 people.answer(interaction, step, self._who(person), text=text, value=value)
                 return interaction
             case do.Skip(interaction=interaction, step=step):
+                await self._until_asked(interaction, step)
                 people.skip(interaction, step, self._who(person))
                 return interaction
             case do.ChangeModel(seat=seat, model=model):
@@ -210,6 +226,12 @@ class Run:
             case do.ChangeRubric(rubric=rubric):
                 await engine.change_rubric(rubric, noted)
         return None
+
+    async def _until_asked(self, interaction: int, step: str) -> None:
+        """What waits is asked anew when a session has been taken up; that takes a moment."""
+        opened = self.engine.progress.open.get(interaction)
+        if opened and step in opened.awaited and (self.is_running or self._background):
+            await self.engine.people.until_asked(interaction, step, 5)
 
     async def _judge(self, command: Command, wanted: do.Judge) -> int | None:
         target, question = await self._posted(wanted.message)
@@ -230,6 +252,7 @@ class Run:
             )
         self._payer = _payer(command)
         self.start(rounds)
+        await self.begun()
 
     async def _begin(
         self, command: Command, work: Callable[[Receipt], Coroutine[Any, Any, int]]
@@ -238,12 +261,23 @@ class Run:
         begun: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
         def settled(interaction: int | None) -> None:
+            if interaction is not None and (payer := _payer(command)) is not None:
+                self._payers[interaction] = payer
             if not begun.done():
                 begun.set_result(interaction)
 
-        task = self._aside(work(Receipt(command.id, settled)))
+        task = self._aside(self._paid(work(Receipt(command.id, settled))))
         await asyncio.wait({begun, task}, return_when=asyncio.FIRST_COMPLETED)
         return begun.result() if begun.done() else task.result()
+
+    async def _paid(self, work: Coroutine[Any, Any, int]) -> int:
+        """Do something that somebody asked for, and book it in the end."""
+        try:
+            interaction = await work
+            self._payers.pop(interaction, None)
+            return interaction
+        finally:
+            await self._charge()
 
     def _aside(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -293,24 +327,35 @@ class Run:
     def _listen(self, recorded: Recorded) -> None:
         self.head = recorded.seq
         event = recorded.event
-        if isinstance(event, _STEPS) and event.usage and event.usage.cost and self._payer is not None:
-            self._owed += event.usage.cost
-            if self._owed >= 0.001:
-                self._aside(self._charge())
+        if isinstance(event, ev.RunResumed | ev.RoundStarted):
+            self._begun.set()
+        if isinstance(event, _STEPS) and event.usage and event.usage.cost:
+            payer = self._payer_of(event.interaction)
+            if payer is not None:
+                self._owed[payer] += event.usage.cost
+                if self._owed[payer] >= _WORTH_BOOKING:
+                    self._aside(self._charge())
         self._listener(recorded)
 
+    def _payer_of(self, interaction: int) -> int | None:
+        """Whose key pays: of rounds, who started them; else who asked."""
+        opened = self.engine.progress.open.get(interaction)
+        if opened is not None and opened.started.round is not None:
+            return self._payer
+        return self._payers.get(interaction)
+
     async def _charge(self) -> None:
-        """Book what the run cost on the key that started it, and pause when its budget is gone."""
-        owed, self._owed = self._owed, 0.0
-        if not owed or self._payer is None or self._keys is None:
-            return
-        try:
-            left = await asyncio.to_thread(self._keys.spend, self._payer, owed)
-        except StoreError:
-            self._owed += owed
-            return
-        if left is not None and left <= 0 and self.is_running:
-            await self.pause("budget")
+        """Book what was spent on the keys, and pause the rounds when their payer's budget is gone."""
+        owed, self._owed = self._owed, Counter()
+        for payer, cost in owed.items():
+            assert self._keys is not None
+            try:
+                left = await asyncio.to_thread(self._keys.spend, payer, cost)
+            except StoreError:
+                self._owed[payer] += cost
+                continue
+            if left is not None and left <= 0 and payer == self._payer and self.is_running:
+                await self.pause("budget")
 
     def _last_payer(self) -> int | None:
         actor = queries.last_actor(self._store.database, self.handle.id, ("start", "step"))

@@ -28,6 +28,7 @@ from sandbox.store.inbox import Command, Inbox
 from sandbox.store.tables import SessionRow
 from server.auth import Identity, Keys
 from server.hub import Channel, Hub
+from server.onlookers import Onlookers
 from server.run import Run
 from server.settings import ServerSettings
 from server.wire import commands as do
@@ -66,6 +67,7 @@ class Runs:
         self._redact = redact
         self.workers = workers
         self.inbox = Inbox(store.database)
+        self._onlookers = Onlookers(store, settings, redact, workers)
         self._runs: dict[str, Run] = {}
         self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._changed: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -92,6 +94,7 @@ class Runs:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await asyncio.gather(*(self._close(run) for run in tuple(self._runs.values())))
+        await self._onlookers.close()
         await self.workers.close()
 
     async def submit(
@@ -110,16 +113,11 @@ class Runs:
         return await self._elsewhere(row, kept)
 
     async def aside(self, key: str) -> Aside:
-        """The society of a session for questions off the record.
-
-        Where another process runs it, as it was when this one last looked.
-        """
+        """The society of a session for questions off the record."""
         row = await asyncio.to_thread(sessions.find, self._store.database, key)
         run = await self._owned(row)
         if run is None:
-            raise SessionError(
-                f"Session {row.key} is run by another process. Ask there, or ask on the record."
-            )
+            return await self._onlookers.aside(row)
         run.used = time.monotonic()
         return await run.engine.aside()
 
@@ -166,6 +164,7 @@ class Runs:
             for recorded in missing:
                 channel.publish(recorded)
             self._runs[row.key] = run
+            run.go_on()
         return run
 
     def channel(self, row: SessionRow) -> Channel:
@@ -248,7 +247,6 @@ class Runs:
                 continue
             if key in adoptable:
                 log.info("taken_over", session=key, status=row.status)
-                run.go_on(row.status)
             await self._carry_out_waiting(run)
 
     async def _carry_out_waiting(self, run: Run) -> None:

@@ -62,7 +62,7 @@ def assemble(settings: Settings, server: ServerSettings, redact: Redactor, *, ke
     ``keyless`` is for a loopback address without keys: everybody may do everything.
     """
     store = Store.open(settings.database)
-    hub = Hub(server.max_lag)
+    hub = Hub(server.max_lag, server.slow_s)
     keys = Keys(store.database, required=not keyless, per_minute=server.per_minute)
     workers = Workers(settings)
     runs = Runs(store, hub, keys, settings, server, redact, workers)

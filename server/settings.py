@@ -41,6 +41,7 @@ class ServerSettings(BaseSettings):
     max_frame_bytes: int = Field(default=256 * 1024, ge=1024)
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     max_lag: int = Field(default=1000, ge=10)
+    slow_s: float = Field(default=10.0, gt=0)
     max_sockets: int = Field(default=5000, ge=1)
     max_seats: int = Field(default=1000, ge=1)
     heartbeat_s: float = Field(default=20.0, gt=0)

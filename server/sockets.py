@@ -133,14 +133,16 @@ class Connection:
         _announce(channel, self._row.epoch)
         sender = asyncio.create_task(self._send_all(channel, listener, since))
         receiver = asyncio.create_task(self._receive_all(listener))
+        ended = asyncio.create_task(listener.ended.wait())
         try:
-            await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sender, receiver, ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             channel.leave(listener)
             _announce(channel, self._row.epoch)
-            for task in (sender, receiver, *self._commands):
+            tasks = (sender, receiver, ended, *self._commands)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sender, receiver, *self._commands, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self._close(listener.closing, sender)
 
     async def _close(self, why: str | None, sender: asyncio.Task[None]) -> None:
@@ -151,8 +153,8 @@ class Connection:
         if failed is not None and not isinstance(failed, WebSocketDisconnect | RuntimeError):
             log.error("sending_failed", session=self._key, error=self._services.redact(repr(failed)))
         number = int(code or (1011 if failed is not None else 1000))
-        with suppress(RuntimeError, WebSocketDisconnect):
-            await self._socket.close(number, fr.CLOSE_CODES.get(number, "")[:120])
+        with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):  # a stalled client takes no farewell
+            await asyncio.wait_for(self._socket.close(number, fr.CLOSE_CODES.get(number, "")[:120]), 1)
 
     async def _send_all(self, channel: Channel, listener: Listener, since: Since | None) -> None:
         await self._greet(since)
@@ -160,8 +162,8 @@ class Connection:
         while not listener.closing:
             entries = channel.take(listener)
             if entries is None:  # it fell behind what is held
-                listener.close("slow")
-                return
+                await self._send_stored(channel.head)
+                continue
             if not entries:
                 await listener.wake.wait()
                 continue

@@ -3,7 +3,8 @@
 Built on transformers' ``generate`` with one logits processor and one stopping criterion, so that every
 architecture it knows works. A row that is asked for a rating gets it by likelihood: its first token is
 the scale's most probable value, read from the same forward pass that would generate it, and the reason
-is written after it. It knows no queue, thread or event loop.
+is written after it. ``score`` reads how likely given tokens are, in one forward pass. It knows no queue,
+thread or event loop.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 TOP_K = 64
 """Sampling chooses among this many most probable tokens at most."""
+SCORED_AT_ONCE = 2048
+"""Tokens that are scored in one forward pass, unless a single text is longer: each has a whole vocabulary."""
 
 
 @dataclass(slots=True)
@@ -89,6 +92,137 @@ def generate(model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
         )
 
 
+class Scored(NamedTuple):
+    """Plain text token by token. ``logprobs`` (natural) and ``top`` are None where nothing stands before.
+
+    ``pieces`` are the tokens' texts, ``offsets`` where they begin in ``text``; ``extended`` tells whether
+    the last token was added.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    pieces: tuple[str, ...]
+    offsets: tuple[int, ...]
+    logprobs: tuple[float | None, ...]
+    top: tuple[dict[str, float] | None, ...]
+    extended: bool
+
+
+@dataclass(slots=True)
+class ScoreRow:
+    """One text to be scored, by its tokens; ``lead`` are those before it that are not told of."""
+
+    tokens: list[int]
+    lead: list[int] = field(default_factory=list)
+    top: int = 0
+    extend: bool = False
+    adapter: str = ""
+    is_cancelled: Callable[[], bool] = lambda: False
+    on_done: Callable[[Scored], None] | None = None
+
+    def __len__(self) -> int:
+        return max(len(self.lead) + len(self.tokens), 1)
+
+
+def score(model: Any, tokenizer: Any, rows: Sequence[ScoreRow]) -> None:
+    """Score all ``rows``, those of like length in one forward pass, and tell each what was found."""
+    spelling = Spelling(tokenizer)
+    waiting = sorted(rows, key=len)
+    while waiting:
+        size = max(sum(len(row) <= SCORED_AT_ONCE // (n + 1) for n, row in enumerate(waiting)), 1)
+        batch = [row for row in waiting[:size] if not row.is_cancelled()]
+        waiting = waiting[size:]
+        if batch:
+            _score(model, spelling, batch)
+
+
+def _score(model: Any, spelling: Spelling, rows: Sequence[ScoreRow]) -> None:
+    tokenizer = spelling.tokenizer
+    longest = max(map(len, rows))
+    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    texts = [(row.lead + row.tokens) or [start] for row in rows]
+    ids = torch.full((len(rows), longest), tokenizer.pad_token_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for index, tokens in enumerate(texts):  # padded on the right: what comes after changes nothing before it
+        ids[index, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+        mask[index, : len(tokens)] = 1
+    with torch.inference_mode(), _speaking_through(model, rows) as adapters:
+        logits = model(
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False, **adapters
+        ).logits
+        found = [_read(row, logits[i, : len(texts[i])], spelling) for i, row in enumerate(rows)]
+    for row, scored in zip(rows, found, strict=True):
+        if row.on_done:
+            row.on_done(scored)
+
+
+def _read(row: ScoreRow, logits: torch.Tensor, spelling: Spelling) -> Scored:
+    """What ``logits``, of shape (lead and tokens, vocabulary), say of a row's tokens."""
+    tokens = list(row.tokens)
+    if row.extend:
+        tokens.append(int(logits[-1].argmax()))
+    bare = len(tokens) - row.extend == 0
+    first = 0 if row.lead or bare else 1  # of the very first token nothing is known
+    logprobs: list[float | None] = [None] * first
+    top: list[dict[str, float] | None] = [None] * first
+    place = max(len(row.lead) - 1, 0)  # the logits there are about the first token that is scored
+    for begin in range(first, len(tokens), 256):  # in parts: in floats they take twice as much memory
+        part = tokens[begin : begin + 256]
+        at = place + begin - first
+        shares = torch.log_softmax(logits[at : at + len(part)].float(), dim=1)
+        chosen = shares.gather(1, torch.tensor(part, device=shares.device).unsqueeze(1))
+        logprobs += chosen.squeeze(1).tolist()
+        top += _most(shares, row.top, spelling)
+    text, pieces, offsets = spelling.spell(tokens)
+    return Scored(text, tuple(tokens), tuple(pieces), tuple(offsets), tuple(logprobs), tuple(top), row.extend)
+
+
+def _most(shares: torch.Tensor, count: int, spelling: Spelling) -> list[dict[str, float] | None]:
+    if not count:
+        return [{} for _ in range(len(shares))]
+    values, ids = shares.topk(count, dim=1)
+    found: list[dict[str, float] | None] = []
+    for likely, tokens in zip(values.tolist(), ids.tolist(), strict=True):
+        named: dict[str, float] = {}
+        for logprob, token in zip(likely, tokens, strict=True):
+            named.setdefault(spelling.piece(token), logprob)  # of two that look alike, the likelier
+        found.append(named)
+    return found
+
+
+class Spelling:
+    """The texts of tokens, one by one and together."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._before = tokenizer.encode("a", add_special_tokens=False)
+        self._pieces: dict[int, str] = {}
+
+    def spell(self, tokens: Sequence[int]) -> tuple[str, list[str], list[int]]:
+        """The text of tokens, the text of each by itself, and where each begins in the whole."""
+        text = self._decode(tokens)
+        pieces = [self.piece(token) for token in tokens]
+        if "".join(pieces) == text:
+            lengths = [len(piece) for piece in pieces]
+        else:  # characters of several tokens: each token adds what it adds to a few before it
+            around = [tokens[max(place - 4, 0) : place + 1] for place in range(len(tokens))]
+            lengths = [max(len(self._decode(a)) - len(self._decode(a[:-1])), 0) for a in around]
+        offsets = [0]
+        for length in lengths:
+            offsets.append(min(offsets[-1] + length, len(text)))
+        return text, pieces, offsets[:-1]
+
+    def piece(self, token: int) -> str:
+        """The text of one token within a text: some tokenizers drop the space of one that stands alone."""
+        if token not in self._pieces:
+            whole = self._decode([*self._before, token])
+            self._pieces[token] = whole[len(self._decode(self._before)) :]
+        return self._pieces[token]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
+
+
 def scale_tokens(
     tokenizer: Any, label: str, values: Sequence[int]
 ) -> tuple[list[int], dict[int, int]] | None:
@@ -102,7 +236,7 @@ def scale_tokens(
 
 
 @contextmanager
-def _speaking_through(model: Any, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+def _speaking_through(model: Any, rows: Sequence[Row | ScoreRow]) -> Iterator[dict[str, Any]]:
     """Have each row speak through its adapter, or through none; yields what ``generate`` is told of it.
 
     A batch of one adapter is served by that adapter alone: mixing costs a quarter to a third more.

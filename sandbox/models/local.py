@@ -1,7 +1,8 @@
 """Local transformers models: one worker thread owns the weights and serves all seats in mixed batches.
 
 Requests of many seats and adapters that wait at the same time become one batch. The event loop never
-waits for a forward pass. torch is imported with the first request.
+waits for a forward pass. torch is imported with the first request. Besides requests it continues and scores
+plain text, without a chat template.
 """
 
 from __future__ import annotations
@@ -10,50 +11,23 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sandbox.errors import ModelError, ModelUnavailable, SandboxError
-from sandbox.exchange import ChatMessage, Reply, Request, Usage
+from sandbox.errors import ContextOverflow, ModelError, ModelRefused, ModelUnavailable, SandboxError
+from sandbox.exchange import Reply, Request, Sampling, Usage
 from sandbox.models.base import OnDelta, spoken
 from sandbox.models.context import trim
+from sandbox.models.jobs import Continued, Continuing, Job, Prompt, Scoring, fail, streaming
+from sandbox.models.templates import encode_chat
 from sandbox.ratings import from_distribution
 from sandbox.text import storable
 
+if TYPE_CHECKING:
+    from sandbox.models.generation import Scored
+
 QUIET_S = 0.004
 """A batch is closed when no request has come for this long."""
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    request: Request
-    adapter: str
-    future: asyncio.Future[Reply]
-    loop: asyncio.AbstractEventLoop
-    on_delta: OnDelta | None
-    submitted: float = field(default_factory=time.perf_counter)
-    cancelled: bool = False
-
-    @property
-    def is_judgement(self) -> bool:
-        """Whether one forward pass is all it needs; such jobs don't wait for others' words."""
-        return self.request.scale is not None and not self.request.form[1] and self.request.method == "best"
-
-    def resolve(self, reply: Reply | SandboxError) -> None:
-        """Hand over the outcome; may be called in any thread."""
-
-        def settle() -> None:
-            if self.future.done():
-                return
-            if isinstance(reply, SandboxError):
-                self.future.set_exception(reply)
-            else:
-                self.future.set_result(reply)
-
-        with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-            self.loop.call_soon_threadsafe(settle)
 
 
 class LocalWorker:
@@ -77,7 +51,7 @@ class LocalWorker:
         self._device = device
         self._dtype = dtype
         self._on_load = on_load or (lambda _: None)
-        self._waiting: list[_Job] = []
+        self._waiting: list[Job] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -89,8 +63,33 @@ class LocalWorker:
 
     async def run(self, request: Request, adapter: str, on_delta: OnDelta | None) -> Reply:
         """Queue one request and wait for its reply; cancelling frees its place in the batch."""
+        reply: Reply = await self._queue(request, adapter, on_delta)
+        return reply
+
+    async def complete(
+        self, prompt: Prompt, adapter: str, sampling: Sampling, seed: int, on_delta: OnDelta | None = None
+    ) -> Continued:
+        """What follows a plain prompt, without a chat template.
+
+        Raises ``ContextOverflow`` where prompt and reply don't fit into the window: nothing is cut.
+        """
+        continued: Continued = await self._queue(Continuing(prompt, sampling, seed), adapter, on_delta)
+        return continued
+
+    async def score(self, prompt: Prompt, adapter: str, top: int = 0, *, extend: bool = False) -> Scored:
+        """How likely each token of a plain prompt is after those before it, in one forward pass.
+
+        ``top`` are the most likely tokens told at each place; with ``extend`` the likeliest next token is
+        added. Raises ``ContextOverflow``.
+        """
+        scored: Scored = await self._queue(Scoring(prompt, top, extend), adapter, None)
+        return scored
+
+    async def _queue(
+        self, work: Request | Continuing | Scoring, adapter: str, on_delta: OnDelta | None
+    ) -> Any:
         loop = asyncio.get_running_loop()
-        job = _Job(request, adapter, loop.create_future(), loop, on_delta)
+        job = Job(work, adapter, loop.create_future(), loop, on_delta)
         with self._changed:
             if self._closed:
                 raise ModelUnavailable(f"The model local/{self._name} has been closed.")
@@ -125,11 +124,11 @@ class LocalWorker:
                 if live:
                     self._answer(live)
             except SandboxError as error:
-                _fail(live, error)
+                fail(live, error)
             except Exception as error:  # noqa: BLE001 - whatever the libraries raise must reach those who wait
-                _fail(live, ModelUnavailable(f"local/{self._name} failed: {type(error).__name__}: {error}"))
+                fail(live, ModelUnavailable(f"local/{self._name} failed: {type(error).__name__}: {error}"))
 
-    def _next_batch(self) -> list[_Job]:
+    def _next_batch(self) -> list[Job]:
         """Wait for requests, then for quiet, and take those that fit together; empty when closed."""
         with self._changed:
             while not self._waiting and not self._closed:
@@ -141,16 +140,19 @@ class LocalWorker:
                     break
             if self._closed:
                 return []
-            kind = self._waiting[0].is_judgement
-            alike = [job for job in self._waiting if job.is_judgement == kind]
+            kind = self._waiting[0].kind
+            alike = [job for job in self._waiting if job.kind == kind]
             batch = alike[: self._max_batch]
             taken = set(map(id, batch))
             self._waiting = [job for job in self._waiting if id(job) not in taken]
             return batch
 
-    def _answer(self, jobs: Sequence[_Job]) -> None:
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        jobs = [job for job in jobs if self._has_adapter(job)]
+        if not jobs:
+            return
         self._load()
-        from sandbox.models.generation import generate
+        from sandbox.models.generation import generate, score
 
         able = []
         for job in jobs:
@@ -168,7 +170,21 @@ class LocalWorker:
             except ModelError as error:
                 job.resolve(error)
         if rows:
-            generate(self._loaded.model, self._loaded.tokenizer, rows)
+            run = score if jobs[0].kind == "score" else generate
+            run(self._loaded.model, self._loaded.tokenizer, rows)
+
+    def _has_adapter(self, job: Job) -> bool:
+        """Whether the job's adapter has files; to find out otherwise would take loading the model first."""
+        if not job.adapter:
+            return True
+        from sandbox.models import weights
+
+        try:
+            weights.require_adapter(self._adapters / job.adapter)
+        except ModelError as error:
+            job.resolve(error)
+            return False
+        return True
 
     def _load(self) -> None:
         if self._loaded is None:
@@ -195,10 +211,71 @@ class LocalWorker:
             self._attached = {}
             raise
 
-    def _row(self, job: _Job) -> Any:
+    def _row(self, job: Job) -> Any:
+        match job.work:
+            case Scoring():
+                return self._scoring(job, job.work)
+            case Continuing():
+                return self._continuing(job, job.work)
+        return self._requested(job, job.work)
+
+    def _scoring(self, job: Job, work: Scoring) -> Any:
+        from sandbox.models.generation import ScoreRow
+
+        lead, prompt = self._plain(work.prompt, 0)
+        adapter = self._attached.get(job.adapter, "")
+        row = ScoreRow(prompt, lead, work.top, work.extend, adapter, is_cancelled=lambda: job.cancelled)
+        row.on_done = job.resolve
+        return row
+
+    def _continuing(self, job: Job, work: Continuing) -> Any:
         from sandbox.models.generation import Row
 
-        request = job.request
+        lead, prompt = self._plain(work.prompt, work.sampling.max_tokens)
+        if not prompt and not lead:
+            lead = [self._loaded.tokenizer.eos_token_id]
+        prompt = lead + prompt
+        row = Row(
+            prompt=prompt,
+            max_tokens=work.sampling.max_tokens,
+            temperature=work.sampling.temperature,
+            top_p=work.sampling.top_p,
+            seed=work.seed,
+            stops=work.sampling.stop,
+            adapter=self._attached.get(job.adapter, ""),
+            is_cancelled=lambda: job.cancelled,
+            on_text=streaming(job),
+        )
+        row.on_done = lambda: job.resolve(
+            Continued(
+                storable(row.said), len(lead), tuple(prompt), tuple(row.tokens), self._usage(job, row, 0)
+            )
+        )
+        return row
+
+    def _plain(self, prompt: Prompt, more: int) -> tuple[list[int], list[int]]:
+        """The tokens that every text begins with, and those of a plain prompt, with room for ``more``."""
+        tokenizer = self._loaded.tokenizer
+        if isinstance(prompt, str):
+            ids = tokenizer.encode(prompt, add_special_tokens=False)
+            whole = tokenizer.encode("x")
+            lead = whole[: len(whole) - len(tokenizer.encode("x", add_special_tokens=False))]
+            lead = lead if tokenizer.bos_token_id in lead else []
+        else:
+            ids, lead = list(prompt), []
+            if ids and not 0 <= min(ids) <= max(ids) < len(tokenizer):
+                raise ModelRefused(f"Token ids of local/{self._name} go from 0 to {len(tokenizer) - 1}.")
+        if len(lead) + len(ids) + more > self._loaded.window:
+            raise ContextOverflow(
+                f"The prompt takes {len(lead) + len(ids)} tokens"
+                + (f" and its continuation {more}" if more else "")
+                + f"; the window of local/{self._name} is {self._loaded.window}. Shorten it."
+            )
+        return lead, ids
+
+    def _requested(self, job: Job, request: Request) -> Any:
+        from sandbox.models.generation import Row
+
         tokenizer = self._loaded.tokenizer
         judged = self._scale_tokens(request)
         prefix, tokens = judged if judged else ([], None)
@@ -221,9 +298,9 @@ class LocalWorker:
             forced=forced,
             adapter=self._attached.get(job.adapter, ""),
             is_cancelled=lambda: job.cancelled,
-            on_text=_streaming(job),
+            on_text=streaming(job),
         )
-        row.on_done = lambda: self._done(job, row, trimmed)
+        row.on_done = lambda: self._done(job, request, row, trimmed)
         return row
 
     def _scale_tokens(self, request: Request) -> Any:
@@ -237,9 +314,8 @@ class LocalWorker:
             self._scales[key] = scale_tokens(self._loaded.tokenizer, *key)
         return self._scales[key]
 
-    def _done(self, job: _Job, row: Any, trimmed: int) -> None:
-        request = job.request
-        usage = Usage(
+    def _usage(self, job: Job, row: Any, trimmed: int) -> Usage:
+        return Usage(
             model=f"local/{self._name}" + (f"#{job.adapter}" if job.adapter else ""),
             prompt_tokens=len(row.prompt),
             completion_tokens=len(row.tokens),
@@ -247,6 +323,9 @@ class LocalWorker:
             trimmed=trimmed,
             finish=row.finish,
         )
+
+    def _done(self, job: Job, request: Request, row: Any, trimmed: int) -> None:
+        usage = self._usage(job, row, trimmed)
         try:
             if row.probabilities is None or request.scale is None:
                 job.resolve(Reply(spoken(row.said, request.purpose), None, usage))
@@ -271,59 +350,3 @@ class LocalModel:
     async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
         """The reply to one request, made in a batch with others. Raises ``ModelError``."""
         return await self._worker.run(request, self._adapter, on_delta)
-
-
-def encode_chat(tokenizer: Any, messages: Sequence[ChatMessage]) -> list[int]:
-    """The prompt's tokens by the model's chat template, up to where its reply begins.
-
-    A template that takes no system role gets it as the head of the first user message; a tokenizer
-    without a template gets plain "role: text" lines.
-    """
-    messages = [message._replace(content=_disarmed(tokenizer, message.content)) for message in messages]
-    if not tokenizer.chat_template:
-        text = "\n\n".join(f"{message.role.title()}: {message.content}" for message in messages)
-        return list(tokenizer.encode(f"{text}\n\nAssistant:"))
-    from jinja2 import TemplateError
-
-    plain = [{"role": message.role, "content": message.content} for message in messages]
-
-    try:
-        text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
-    except TemplateError:
-        text = tokenizer.apply_chat_template(
-            _without_system(messages), tokenize=False, add_generation_prompt=True
-        )
-    return list(tokenizer.encode(text, add_special_tokens=False))
-
-
-def _disarmed(tokenizer: Any, content: str) -> str:
-    """``content`` in which no text reads as one of the model's own control tokens."""
-    for token in tokenizer.all_special_tokens:
-        if token in content:
-            content = content.replace(token, f"{token[0]} {token[1:]}")
-    return content
-
-
-def _without_system(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
-    system = "\n".join(message.content for message in messages if message.role == "system")
-    rest = [{"role": m.role, "content": m.content} for m in messages if m.role != "system"]
-    if rest and system:
-        rest[0]["content"] = f"{system}\n\n{rest[0]['content']}"
-    return rest
-
-
-def _streaming(job: _Job) -> Callable[[str], None] | None:
-    if job.on_delta is None:
-        return None
-    on_delta = job.on_delta
-
-    def forward(piece: str) -> None:
-        with suppress(RuntimeError):  # the loop has been closed
-            job.loop.call_soon_threadsafe(on_delta, storable(piece))
-
-    return forward
-
-
-def _fail(jobs: Sequence[_Job], error: SandboxError) -> None:
-    for job in jobs:
-        job.resolve(error)

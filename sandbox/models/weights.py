@@ -114,6 +114,16 @@ def best_dtype(device: str) -> Any:
     return torch.bfloat16 if fast else torch.float32
 
 
+def require_adapter(folder: Path) -> None:
+    """Raise ``ModelRefused`` unless a folder has an adapter's files."""
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / file).is_file():
+            raise ModelRefused(
+                f"There is no adapter '{folder.name}': {folder / file} is missing. "
+                f"Put the adapter's files into {folder}."
+            )
+
+
 def attach(loaded: Loaded, adapter: str, folder: Path) -> Loaded:
     """The model with one more PEFT adapter, known to PEFT by ``adapter``.
 
@@ -121,12 +131,7 @@ def attach(loaded: Loaded, adapter: str, folder: Path) -> Loaded:
     """
     from peft import PeftModel
 
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / file).is_file():
-            raise ModelRefused(
-                f"There is no adapter '{folder.name}': {folder / file} is missing. "
-                f"Put the adapter's files into {folder}."
-            )
+    require_adapter(folder)
     try:
         with _Quiet():
             if isinstance(loaded.model, PeftModel):

@@ -1,4 +1,4 @@
-"""Model ids: ``sandbox/[SESSION/]SEAT``, ``sandbox/[SESSION/]society``, ``sandbox/hashed``, ``sandbox/minilm``.
+"""Model ids: ``sandbox/[SESSION/]SEAT``, ``sandbox/[SESSION/]society``, and embeddings (``sandbox/hashed``).
 
 Says which there are, and what an id means to whoever asks. It asks no model.
 """
@@ -6,6 +6,7 @@ Says which there are, and what an id means to whoever asks. It asks no model.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from sandbox.events import SessionCreated
 from sandbox.store import queries, sessions
 from sandbox.store.tables import SessionRow
 from server.auth import Identity
-from server.openai.errors import no_model
+from server.openai.errors import ApiError, no_model
 from server.services import Services
 
 PREFIX = "sandbox/"
@@ -79,8 +80,8 @@ def _listing(services: Services, who: Identity) -> list[dict[str, object]]:
     database = services.store.database
     found: dict[str, int] = {}
     reference = who.session or services.server.session
-    if reference is not None:
-        row = _find(services, PREFIX + SOCIETY, reference)
+    with suppress(ApiError):  # the server's own session may have been deleted
+        row = _find(services, PREFIX + SOCIETY, reference or "")
         created = int(row.created.timestamp())
         found |= {PREFIX + name: created for name in (SOCIETY, *_seats(services, row.key))}
     others = [sessions.find(database, who.session)] if who.session else sessions.listing(database, _LISTED)

@@ -90,7 +90,7 @@ class ChatRequest(_Sampled):
         if self.logprobs:
             raise unsupported(
                 "logprobs",
-                "Chat completions have no logprobs here. Seats with local models give them at /v1/completions.",
+                "Chat completions have no logprobs. Seats with local models give them at /v1/completions.",
             )
         _check_tools("tools", self.tools, self.tool_choice)
         _check_tools("functions", self.functions, None)

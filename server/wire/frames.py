@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sandbox.events import Event, Recorded
+from sandbox.events import Event, Recorded, dump
 from server.wire.commands import Command
 from server.wire.snapshot import Snapshot
 
@@ -222,13 +222,9 @@ ClientFrame = Annotated[CommandFrame | PingFrame, Field(discriminator="type")]
 
 def encode_event(recorded: Recorded, *, masked: bool = False) -> str:
     """An event's frame as JSON; each is encoded once for all who watch."""
-    event = recorded.event
-    body = event.__pydantic_serializer__.to_json(event, exclude_defaults=True).decode()
-    head = f'{{"type":"{event.type}"'
-    written = f"{head}}}" if body == "{}" else f"{head},{body[1:]}"
     mask = ',"masked":true' if masked else ""
     return (
         f'{{"v":{VERSION},"type":"event","seq":{recorded.seq},"epoch":{json.dumps(recorded.epoch)},'
         f'"id":"{recorded.epoch}:{recorded.seq}","ts":"{recorded.time.isoformat()}",'
-        f'"session":{json.dumps(recorded.session)},"data":{{"event":{written}{mask}}}}}'
+        f'"session":{json.dumps(recorded.session)},"data":{{"event":{dump(recorded.event)}{mask}}}}}'
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -123,3 +125,13 @@ def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     for name, schema in other.items():
         merged.setdefault(name, schema)
     return dict(sorted(merged.items()))
+
+
+def write(folder: Path) -> None:
+    """Write both into a folder of documents."""
+    (folder / "live-protocol.schema.json").write_text(json_schema_text(), "utf-8")
+    (folder / "live-protocol.asyncapi.json").write_text(asyncapi_text(), "utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

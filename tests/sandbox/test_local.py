@@ -13,7 +13,8 @@ import pytest
 
 from sandbox.errors import ModelRefused, ModelUnavailable
 from sandbox.exchange import ChatMessage, Reply, Request, Sampling
-from sandbox.models.local import LocalModel, LocalWorker, encode_chat
+from sandbox.models.local import LocalModel, LocalWorker
+from sandbox.models.templates import encode_chat
 from sandbox.ratings import Rating
 from sandbox.rubric import Scale
 

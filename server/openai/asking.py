@@ -1,0 +1,158 @@
+"""One question to a seat or a society, as the endpoints for text have it, and who answers it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from sandbox.aside import Aside
+from sandbox.errors import ModelError
+from sandbox.exchange import ChatMessage, Reply, Sampling
+from sandbox.seeds import derive
+from server.auth import Identity
+from server.deps import person_of
+from server.openai.errors import ApiError
+from server.openai.models import Target, resolve
+from server.openai.speaking import Choice, Cost, Emit, Piece, Speak, Spoken, finish_of, ignore, rest_of
+from server.openai.streaming import all_or_none
+from server.openai.wire import MOST_TOKENS, USUAL_TOKENS, Options
+from server.services import Services
+
+RECORD_HEADER = "x-sandbox-record"
+_YES = frozenset({"1", "true", "yes"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How replies are wanted; None is the seat's own way."""
+
+    tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    n: int = 1
+
+    def sampling(self, aside: Aside) -> Sampling:
+        """How a reply is generated, by what is wanted and the society's own ways."""
+        own = aside.lengths
+        tokens = max(own.answer_tokens, USUAL_TOKENS) if self.tokens is None else self.tokens
+        return Sampling(
+            min(tokens, MOST_TOKENS),
+            own.temperature if self.temperature is None else self.temperature,
+            (own.top_p if self.top_p is None else self.top_p) or 1e-6,
+            self.stop,
+        )
+
+    def seeds(self) -> list[int]:
+        """A seed for each choice, at random if none is given."""
+        first = secrets.randbits(62) if self.seed is None else self.seed
+        return [first, *(derive(first, place) for place in range(1, self.n))]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks whom, what and how."""
+
+    services: Services
+    who: Identity
+    person: str | None
+    target: Target
+    messages: tuple[ChatMessage, ...]
+    wishes: Wishes
+    options: Options
+    record: bool = False
+
+    async def aside(self) -> Aside:
+        """The society, off the record."""
+        return await self.services.runs.aside(self.target.session)
+
+    async def charge(self, cost: Cost) -> None:
+        """Book on the key what was spent."""
+        if cost.total and self.who.key is not None:
+            await asyncio.to_thread(self.services.keys.spend, self.who.key, cost.total)
+
+
+async def asking(
+    services: Services,
+    who: Identity,
+    request: Request,
+    model: str,
+    messages: tuple[ChatMessage, ...],
+    wishes: Wishes,
+    options: Options,
+) -> Asking:
+    """Resolve who is asked. Raises ``ApiError``, ``Forbidden`` or ``OverBudget``."""
+    who.check_budget()
+    target = await resolve(services, who, model)
+    record = options.record or request.headers.get(RECORD_HEADER, "").strip().lower() in _YES
+    if wishes.n > 1 and (target.seat is None or record):
+        raise ApiError("Societies, and whatever is recorded, answer once. Leave out 'n'.", param="n")
+    if options.seat is not None and target.seat is not None:
+        raise ApiError(
+            "sandbox.seat says who drafts in a society; this model is a seat already.", param="sandbox.seat"
+        )
+    return Asking(services, who, person_of(request, who), target, messages, wishes, options, record)
+
+
+def speaker(asked: Asking) -> Speak:
+    """Who answers: a seat, its society, or either of them on the record."""
+    from server.openai import recorded, society
+
+    if asked.record:
+        return lambda emit: recorded.speak(asked, emit)
+    if asked.target.seat is None:
+        return lambda emit: society.speak(asked, emit)
+    return lambda emit: _seat_speaks(asked, emit)
+
+
+async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
+    """What a seat says next, once or several times."""
+    seat = asked.target.seat
+    assert seat is not None
+    aside = await asked.aside()
+    sampling = asked.wishes.sampling(aside)
+    cost = Cost()
+
+    async def one(index: int, seed: int) -> Reply:
+        said = ""
+
+        def on_delta(text: str) -> None:
+            nonlocal said
+            said += text
+            emit(Piece(index, text))
+
+        wanted = None if emit is ignore else on_delta
+        try:
+            reply = await aside.answer(seat, asked.messages, sampling, seed, wanted)
+        except ModelError as error:
+            cost.total += error.cost
+            raise
+        cost.add(reply.usage)
+        if rest := rest_of(said, reply.text):
+            emit(Piece(index, rest))
+        return reply
+
+    try:
+        replies = await all_or_none(one(index, seed) for index, seed in enumerate(asked.wishes.seeds()))
+    finally:
+        await asked.charge(cost)
+    usage = replies[0].usage
+    note: dict[str, Any] = {
+        "session": asked.target.session,
+        "seat": seat,
+        "model": usage.model,
+        "interaction": None,
+    }
+    if usage.trimmed:
+        note["trimmed"] = usage.trimmed
+    return Spoken(
+        tuple(Choice(reply.text, finish_of(reply.usage)) for reply in replies),
+        usage.prompt_tokens,
+        sum(reply.usage.completion_tokens for reply in replies),
+        note,
+    )
