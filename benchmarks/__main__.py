@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("startup", "engine", "providers", "generation")
+NAMES = ("startup", "engine", "providers", "generation", "fanout")
 
 
 def main() -> int:

@@ -48,7 +48,7 @@ def serve(
         raise UserError("Several workers need PostgreSQL. Name it with --db, or use one worker.")
     chosen = server.model_copy(update={"session": session, "keyless": keyless})
     _say(chosen, keyless)
-    _run(settings, chosen)
+    run_server(settings, chosen)
 
 
 def _prepare(settings: Any, society: str | None, start: bool, loopback: bool) -> tuple[str, str, bool]:
@@ -129,7 +129,8 @@ def _say(server: Any, keyless: bool) -> None:
     click.echo(f"REST: {base}/docs   live: ws://{host}:{server.port}/api/v1/sessions/{server.session}/live")
 
 
-def _run(settings: Any, server: Any) -> None:
+def run_server(settings: Any, server: Any) -> None:
+    """Serve until told to stop."""
     import uvicorn
 
     from sandbox.settings import redactor

@@ -2,7 +2,8 @@
 
 A channel holds the newest frames of one session; a connection is a place in it, so that a thousand of them
 cost no copies. Who falls behind the frames that are held reads the log. Who is far behind and takes nothing
-for a while is closed, and resumes by seq. It knows no sockets: a connection is told when there is more.
+for a while is closed, and resumes by seq. It knows no sockets: a connection is told when there is more, and
+takes it at its own pace.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from server.wire.frames import encode_event
 
 HELD = 4000
 """Frames that a channel holds at least."""
+_SLICE = 100
+"""Connections that are told in one turn of the event loop, so that others get theirs."""
 
 
 class Entry(NamedTuple):
@@ -28,27 +31,27 @@ class Entry(NamedTuple):
 
 
 class Listener:
-    """One connection's place in a channel. ``wake`` is set when there is more, ``ended`` when it must end.
+    """One connection's place in a channel. ``tell`` is called when there is more; ``ended`` ends it.
 
     ``took`` is when it last took something, on the monotonic clock.
     """
 
-    __slots__ = ("closing", "ended", "key", "order", "person", "took", "wake")
+    __slots__ = ("closing", "ended", "key", "order", "person", "tell", "took")
 
-    def __init__(self, order: int, person: str | None, key: int | None) -> None:
+    def __init__(self, order: int, person: str | None, key: int | None, tell: Callable[[], None]) -> None:
+        self.tell = tell
         self.order = order
         self.person = person
         self.key = key
-        self.wake = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.took = time.monotonic()
         self.closing: str | None = None
 
     def close(self, why: str) -> None:
         """Have the connection end."""
-        self.closing = self.closing or why
-        self.wake.set()
-        self.ended.set()
+        if not self.closing:
+            self.closing = why
+            self.ended.set_result(None)
 
 
 class Channel:
@@ -59,6 +62,9 @@ class Channel:
         self.head = head
         self.listeners: set[Listener] = set()
         self.announcing: asyncio.TimerHandle | None = None
+        self._untold: list[Listener] = []
+        self._told = 0
+        self._telling = False
         self._entries: list[Entry] = []
         self._base = 0
         self._max_lag = max_lag
@@ -84,9 +90,9 @@ class Channel:
         """A frame that is not in the log."""
         self._append(Entry(text, None))
 
-    def join(self, person: str | None, key: int | None) -> Listener:
+    def join(self, person: str | None, key: int | None, tell: Callable[[], None]) -> Listener:
         """A new place, after all that was sent so far, for a person and a key (each may be None)."""
-        listener = Listener(self.end, person, key)
+        listener = Listener(self.end, person, key, tell)
         self.listeners.add(listener)
         return listener
 
@@ -106,8 +112,6 @@ class Channel:
             return None
         entries = self._entries[start : start + most]
         listener.order += len(entries)
-        if not entries:
-            listener.wake.clear()
         return entries
 
     def _append(self, entry: Entry) -> None:
@@ -115,13 +119,26 @@ class Channel:
         if len(self._entries) >= 2 * HELD:
             del self._entries[:HELD]
             self._base += HELD
-        behind = self.end - self._max_lag
+        if not self._telling and self.listeners:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell_some)
+
+    def _tell_some(self) -> None:
+        """Tell some of the listeners that there is more, and come back for the others."""
+        if not self._untold:
+            self._untold = list(self.listeners)
+            self._told = self.end
         late = time.monotonic() - self._slow_s
-        for listener in self.listeners:
-            if listener.order < behind and listener.took < late and not listener.closing:
+        for listener in self._untold[-_SLICE:]:
+            if listener.order < self._told - self._max_lag and listener.took < late and not listener.closing:
                 listener.close("slow")
                 self._on_drop()
-            listener.wake.set()
+            elif listener.order < self.end:
+                listener.tell()
+        del self._untold[-_SLICE:]
+        self._telling = bool(self._untold) or self.end > self._told
+        if self._telling:
+            asyncio.get_running_loop().call_soon(self._tell_some)
 
 
 class Hub:

@@ -101,16 +101,23 @@ class Runs:
         self, key: str, who: Identity, person: str | None, cid: str, command: do.Command
     ) -> Result:
         """Have a command carried out, once. Raises ``SessionError`` for an unknown session."""
-        row = await asyncio.to_thread(sessions.find, self._store.database, key)
         body = {"person": person, "command": command.model_dump(mode="json")}
+        if (run := self._runs.get(key)) and not run.is_lost:
+            kept = await self._keep(run.handle.id, key, who, cid, command.do, body)
+            return _result(kept if kept.state != "waiting" else await run.carry_out(kept))
+        row = await asyncio.to_thread(sessions.find, self._store.database, key)
         assert row.id is not None
-        kept = await asyncio.to_thread(self.inbox.put, row.id, row.key, who.actor, cid, command.do, body)
+        kept = await self._keep(row.id, row.key, who, cid, command.do, body)
         if kept.state != "waiting":
             return _result(kept)
-        run = await self._owned(row)
-        if run is not None:
-            return _result(await run.carry_out(kept))
+        if owned := await self._owned(row):
+            return _result(await owned.carry_out(kept))
         return await self._elsewhere(row, kept)
+
+    async def _keep(
+        self, session: int, key: str, who: Identity, cid: str, kind: str, body: dict[str, Any]
+    ) -> Command:
+        return await asyncio.to_thread(self.inbox.put, session, key, who.actor, cid, kind, body)
 
     async def aside(self, key: str) -> Aside:
         """The society of a session for questions off the record."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import types
+from collections.abc import Awaitable, Generator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -15,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import structlog
 from fastapi import APIRouter, WebSocket
 from pydantic import TypeAdapter, ValidationError
+from starlette.types import Send
 from starlette.websockets import WebSocketDisconnect
 
 from sandbox.errors import SandboxError, SessionError, UserError
@@ -109,6 +112,9 @@ async def _turn_away(socket: WebSocket, code: fr.Close, why: str) -> None:
 class Connection:
     """One client. Two tasks: one sends what there is, one takes what comes."""
 
+    _channel: Channel
+    _listener: Listener
+
     def __init__(
         self, socket: WebSocket, services: Services, row: SessionRow, who: Identity, person: str | None
     ) -> None:
@@ -119,7 +125,10 @@ class Connection:
         self._who = who
         self._person = person
         self._sent = 0
-        self._sending = asyncio.Lock()
+        self._send_raw: Send = socket._send
+        self._wake = asyncio.Event()
+        self._is_idle = False
+        self._unfinished: Awaitable[None] | None = None
         self._commands: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._blinder = Blinder(services.store, row.key, person) if services.server.blind and person else None
@@ -129,17 +138,17 @@ class Connection:
         if self._blinder:
             await self._blinder.load()
         channel = self._services.runs.channel(self._row)
-        listener = channel.join(self._person, self._who.key)
+        listener = channel.join(self._person, self._who.key, self._deliver)
+        self._channel, self._listener = channel, listener
         _announce(channel, self._row.epoch)
-        sender = asyncio.create_task(self._send_all(channel, listener, since))
+        sender = asyncio.create_task(self._send_all(since))
         receiver = asyncio.create_task(self._receive_all(listener))
-        ended = asyncio.create_task(listener.ended.wait())
         try:
-            await asyncio.wait({sender, receiver, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sender, receiver, listener.ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             channel.leave(listener)
             _announce(channel, self._row.epoch)
-            tasks = (sender, receiver, ended, *self._commands)
+            tasks = (sender, receiver, *self._commands)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -156,30 +165,81 @@ class Connection:
         with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):  # a stalled client takes no farewell
             await asyncio.wait_for(self._socket.close(number, fr.CLOSE_CODES.get(number, "")[:120]), 1)
 
-    async def _send_all(self, channel: Channel, listener: Listener, since: Since | None) -> None:
+    async def _send_all(self, since: Since | None) -> None:
+        """Greet, then send what there is, whenever sending at once does not do."""
+        channel, listener = self._channel, self._listener
         await self._greet(since)
-        send = self._socket.send_text
         while not listener.closing:
+            if self._unfinished is not None:
+                unfinished, self._unfinished = self._unfinished, None
+                await unfinished
             entries = channel.take(listener)
             if entries is None:  # it fell behind what is held
                 await self._send_stored(channel.head)
                 continue
-            if not entries:
-                await listener.wake.wait()
+            if entries:
+                await self._send_entries(entries)
                 continue
-            for entry in entries:
-                recorded = entry.recorded
-                if recorded is None:
-                    await send(entry.text)
-                    continue
+            self._wake.clear()
+            self._is_idle = True
+            await self._wake.wait()
+            self._is_idle = False
+
+    async def _send_entries(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if self._listener.closing:
+                return
+            recorded = entry.recorded
+            if recorded is None:
+                await self._socket.send_text(entry.text)
+                continue
+            if recorded.seq <= self._sent:
+                continue
+            if recorded.seq != self._sent + 1:
+                await self._send_stored(recorded.seq - 1)
+            await self._socket.send_text(entry.text if self._blinder is None else await self._shown(entry))
+            self._sent = recorded.seq
+
+    def _deliver(self) -> None:
+        """Send at once what can be sent without waiting, and leave the rest to ``_send_all``.
+
+        A task a frame and connection would cost more than the frame.
+        """
+        if not self._is_idle:
+            return
+        channel, listener = self._channel, self._listener
+        entries = channel.take(listener, 16)
+        for place, entry in enumerate(entries or ()):
+            recorded = entry.recorded
+            if recorded is not None:
                 if recorded.seq <= self._sent:
                     continue
-                if recorded.seq != self._sent + 1:
-                    await self._send_stored(recorded.seq - 1)
-                await send(entry.text if self._blinder is None else await self._shown(entry))
+                if recorded.seq != self._sent + 1 or self._blinder is not None:
+                    listener.order -= len(entries or ()) - place
+                    break
                 self._sent = recorded.seq
-                if listener.closing:
-                    return
+            if not self._send_now(entry.text):
+                listener.order -= len(entries or ()) - place - 1
+                break
+        else:
+            if entries is not None and listener.order == channel.end:
+                return
+        self._is_idle = False
+        if entries is None:
+            listener.order = -1  # so that the other sees it as well
+        self._wake.set()
+
+    def _send_now(self, text: str) -> bool:
+        """Begin to send; whether that was all. What is left is finished by ``_send_all``."""
+        sending = self._send_raw({"type": "websocket.send", "text": text})
+        try:
+            waits_for = sending.send(None)  # type: ignore[attr-defined]
+        except StopIteration:
+            return True
+        except OSError:  # the client has left; whoever receives will be told
+            return False
+        self._unfinished = _the_rest(sending, waits_for)
+        return False
 
     async def _shown(self, entry: Entry) -> str:
         """A rating as this person may see it; what it reveals is sent right after it."""
@@ -336,6 +396,24 @@ def _cid_in(text: str) -> str | None:
     except (ValueError, AttributeError, RecursionError):
         return None
     return storable(cid)[:64] if isinstance(cid, str) else None
+
+
+@types.coroutine
+def _the_rest(sending: Any, waits_for: Any) -> Generator[Any, Any, None]:
+    """What is left of a coroutine that was begun by hand, to be awaited."""
+    while True:
+        try:
+            came = yield waits_for
+        except BaseException as error:  # noqa: BLE001 - handed on to where it belongs
+            try:
+                waits_for = sending.throw(error)
+            except StopIteration:
+                return
+        else:
+            try:
+                waits_for = sending.send(came)
+            except StopIteration:
+                return
 
 
 def _announce(channel: Channel, epoch: str) -> None:
