@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -175,14 +176,17 @@ async def spectators(path: str, port: int, tally: Tally) -> list[Spectator]:
     loop = asyncio.get_running_loop()
     found: list[Spectator] = []
     for number in range(CLIENTS):
-        _, client = await loop.create_connection(
-            lambda number=number: Spectator(path, port, number % SAMPLED == 0, tally), "127.0.0.1", port
-        )
+        client = Spectator(path, port, number % SAMPLED == 0, tally)
+        await loop.create_connection(partial(_same, client), "127.0.0.1", port)
         found.append(client)
         if number % 20 == 19:
             await asyncio.gather(*(client.open for client in found[-20:]))
     await asyncio.sleep(1)
     return found
+
+
+def _same(client: Spectator) -> Spectator:
+    return client
 
 
 async def throughput(writer: Writer, tally: Tally, seconds: float) -> float:
@@ -253,8 +257,8 @@ def main() -> None:
     print(f"{CLIENTS:,} clients, {RATE} messages a second for {seconds:.0f} s; deliveries at full speed")
     for kind, told in found.items():
         print(
-            f"  {kind:<10} {told['rate']:>9,.0f} deliveries/s   p50 {told['p50']:.1f} ms, p99 {told['p99']:.1f} ms"
-            f"   {told['kb']:.0f} kB a connection"
+            f"  {kind:<10} {told['rate']:>9,.0f} deliveries/s   "
+            f"p50 {told['p50']:.1f} ms, p99 {told['p99']:.1f} ms   {told['kb']:.0f} kB a connection"
         )
     own, bare = found["ours"], found["fastapi"]
     print(f"ours over bare FastAPI: {own['rate'] / bare['rate']:.2f} of its deliveries, ", end="")
@@ -263,9 +267,8 @@ def main() -> None:
     print(
         f"gaps: {own['gaps']}; closed by the server: {own['closed']}; memory grew by {own['growth']:.1f} MB"
     )
-    print(
-        f"p99 with {STALLED} stalled readers among them: {own['stalled']:.1f} ms ({own['stalled'] / own['p99']:.2f})"
-    )
+    ratio = own["stalled"] / own["p99"]
+    print(f"p99 with {STALLED} stalled readers among them: {own['stalled']:.1f} ms ({ratio:.2f})")
 
 
 if __name__ == "__main__":
