@@ -55,8 +55,9 @@ class Spectator(asyncio.Protocol):
         self.got = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        transport.write(self._request)  # type: ignore[attr-defined]
+        transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         data = self._buffer + data
@@ -80,6 +81,9 @@ class Spectator(asyncio.Protocol):
                 self._frame(data, body, body + length)
             elif data[start] & 15 == 8:
                 self._tally.closed += 1
+            elif data[start] & 15 == 9:  # a ping, answered under a mask of zeros
+                pong = bytes((0x8A, 0x80 | length)) + bytes(4) + data[body : body + length]
+                self.transport.write(pong)
             start = body + length
         self._buffer = data[start:]
 
@@ -241,7 +245,7 @@ async def measure(kind: str, seconds: float) -> dict[str, Any]:
             }
             if kind == "ours":
                 for client in clients[1 : STALLED * 2 : 2]:  # none of those whose delay is taken
-                    client.transport.pause_reading()  # type: ignore[attr-defined]
+                    client.transport.pause_reading()
                 _, result["stalled"] = await delays(writer, tally, seconds)
                 result["gaps"] = tally.gaps
         for client in clients:
