@@ -14,9 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import structlog
+
 from sandbox.events import RatingGiven, Recorded
 from server.wire.frames import encode_event
 
+log = structlog.get_logger("sandbox.hub")
 HELD = 4000
 """Frames that a channel holds at least."""
 _SLICE = 100
@@ -134,7 +137,11 @@ class Channel:
                 listener.close("slow")
                 self._on_drop()
             elif listener.order < self.end:
-                listener.tell()
+                try:
+                    listener.tell()
+                except Exception:  # one connection's fault must not hold up the others
+                    log.exception("telling_failed", session=self.key)
+                    listener.close("failed")
         del self._untold[-_SLICE:]
         self._telling = bool(self._untold) or self.end > self._told
         if self._telling:

@@ -156,9 +156,10 @@ class Run:
         return await asyncio.shield(task)
 
     async def _carry_out(self, command: Command) -> Command:
+        receipt = Receipt(command.id)
         try:
             wanted = COMMAND.validate_python(command.body["command"])
-            interaction = await self._do(command, wanted, command.body.get("person"))
+            interaction = await self._do(command, wanted, command.body.get("person"), receipt)
         except LeaseLost:
             self.is_lost = True
             raise
@@ -167,12 +168,14 @@ class Run:
             await asyncio.to_thread(self._inbox.settle, self.key, command.id, "refused", result)
             return command._replace(state="refused", result=result)
         outcome: dict[str, Any] = {"interaction": interaction}
-        await asyncio.to_thread(self._inbox.settle, self.key, command.id, "done", outcome)
+        if not receipt.is_written:
+            await asyncio.to_thread(self._inbox.settle, self.key, command.id, "done", outcome)
         return command._replace(state="done", result=outcome)
 
-    async def _do(self, command: Command, wanted: do.Command, person: str | None) -> int | None:  # noqa: C901
+    async def _do(  # noqa: C901
+        self, command: Command, wanted: do.Command, person: str | None, receipt: Receipt
+    ) -> int | None:
         engine, people = self.engine, self.engine.people
-        noted = Receipt(command.id, lambda _: None)
         match wanted:
             case do.Start(rounds=rounds, budget=budget):
                 await self._start(command, rounds, budget)
@@ -185,33 +188,29 @@ class Run:
             case do.Stop():
                 await self.pause("stopped")
             case do.Say(text=text, to=to):
-                return await self._begin(
-                    command,
-                    lambda receipt: engine.say(text, to or self._everybody(), self._who(person), receipt),
-                )
+                words = engine.say(text, to or self._everybody(), self._who(person), receipt)
+                return await self._begin(command, receipt, words)
             case do.Ask(question=question, seat=seat, society=society):
                 name = seat or self._everybody()[0]
-                return await self._begin(
-                    command,
-                    lambda receipt: engine.ask(question, name, society=society, receipt=receipt),
-                )
+                asked = engine.ask(question, name, society=society, receipt=receipt)
+                return await self._begin(command, receipt, asked)
             case do.Rate(message=message, value=value, dimension=dimension, reason=reason):
                 await self._posted(message)
                 by = dimension or engine.progress.society.rubric.peer
-                return await engine.vote(message, by, value, reason, self._who(person), noted)
+                return await engine.vote(message, by, value, reason, self._who(person), receipt)
             case do.Judge():
-                return await self._judge(command, wanted)
+                return await self._judge(command, wanted, receipt)
             case do.React(message=message, reaction=reaction, on=on):
                 await self._posted(message)
-                await people.react(message, self._who(person), reaction, on, noted)
+                await people.react(message, self._who(person), reaction, on, receipt)
             case do.Take(seat=seat, absent=absent, patience_s=patience):
-                await people.take(seat, self._who(person), absent, patience, noted)
+                await people.take(seat, self._who(person), absent, patience, receipt)
             case do.Leave(seat=seat):
-                await people.give_back(seat, self._who(person), noted)
+                await people.give_back(seat, self._who(person), receipt)
             case do.AddSeat(seat=seat, role=role, model=model):
                 if model is not None:
                     self._server.check_model(model)
-                await people.add_seat(Human(name=seat, role=role, model=model), noted)
+                await people.add_seat(Human(name=seat, role=role, model=model), receipt)
             case do.Answer(interaction=interaction, step=step, text=text, value=value):
                 await self._until_asked(interaction, step)
                 people.answer(interaction, step, self._who(person), text=text, value=value)
@@ -222,9 +221,9 @@ class Run:
                 return interaction
             case do.ChangeModel(seat=seat, model=model):
                 self._server.check_model(model)
-                await engine.change_model(seat, model, noted)
+                await engine.change_model(seat, model, receipt)
             case do.ChangeRubric(rubric=rubric):
-                await engine.change_rubric(rubric, noted)
+                await engine.change_rubric(rubric, receipt)
         return None
 
     async def _until_asked(self, interaction: int, step: str) -> None:
@@ -233,12 +232,11 @@ class Run:
         if opened and step in opened.awaited and (self.is_running or self._background):
             await self.engine.people.until_asked(interaction, step, 5)
 
-    async def _judge(self, command: Command, wanted: do.Judge) -> int | None:
+    async def _judge(self, command: Command, wanted: do.Judge, receipt: Receipt) -> int | None:
         target, question = await self._posted(wanted.message)
         by = wanted.dimension or self.engine.progress.society.rubric.peer
-        return await self._begin(
-            command, lambda receipt: self.engine.judge(target, question, wanted.seat, by, receipt)
-        )
+        judged = self.engine.judge(target, question, wanted.seat, by, receipt)
+        return await self._begin(command, receipt, judged)
 
     async def _start(self, command: Command, rounds: int | None, budget: float | None) -> None:
         if budget is not None and self.engine.ledger is not None:
@@ -254,9 +252,7 @@ class Run:
         self.start(rounds)
         await self.begun()
 
-    async def _begin(
-        self, command: Command, work: Callable[[Receipt], Coroutine[Any, Any, int]]
-    ) -> int | None:
+    async def _begin(self, command: Command, receipt: Receipt, work: Coroutine[Any, Any, int]) -> int | None:
         """Begin what goes on in the background; returns when it is on record, or fails before."""
         begun: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
@@ -266,7 +262,8 @@ class Run:
             if not begun.done():
                 begun.set_result(interaction)
 
-        task = self._aside(self._paid(work(Receipt(command.id, settled))))
+        receipt.settled = settled
+        task = self._aside(self._paid(work))
         await asyncio.wait({begun, task}, return_when=asyncio.FIRST_COMPLETED)
         return begun.result() if begun.done() else task.result()
 

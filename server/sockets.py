@@ -161,7 +161,7 @@ class Connection:
         failed = None if sender.cancelled() else sender.exception()
         if failed is not None and not isinstance(failed, WebSocketDisconnect | RuntimeError):
             log.error("sending_failed", session=self._key, error=self._services.redact(repr(failed)))
-        number = int(code or (1011 if failed is not None else 1000))
+        number = int(code or (1011 if failed is not None or why == "failed" else 1000))
         with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):  # a stalled client takes no farewell
             await asyncio.wait_for(self._socket.close(number, fr.CLOSE_CODES.get(number, "")[:120]), 1)
 
@@ -236,7 +236,7 @@ class Connection:
             waits_for = sending.send(None)  # type: ignore[attr-defined]
         except StopIteration:
             return True
-        except OSError:  # the client has left; whoever receives will be told
+        except (OSError, RuntimeError):  # the client has left; the sender's task will find out
             return False
         self._unfinished = _the_rest(sending, waits_for)
         return False

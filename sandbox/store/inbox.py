@@ -33,19 +33,22 @@ class Command(NamedTuple):
     result: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Receipt:
     """Marks a command as done, with the number of the interaction that it began, if it began one.
 
-    ``settled`` is called with that number after the commit, in the event loop.
+    ``settled`` is called with that number after the commit, in the event loop; ``is_written`` is whether
+    the command has been marked.
     """
 
     command: int
-    settled: Callable[[int | None], None]
+    settled: Callable[[int | None], None] = lambda _: None
+    is_written: bool = False
 
     def within(self, connection: Connection, interaction: int | None) -> None:
         """As part of the transaction that records what follows from the command."""
         settle(connection, self.command, "done", {"interaction": interaction})
+        self.is_written = True
 
 
 class Inbox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,25 @@ def test_minilm_embeds(client: httpx.Client) -> None:
     assert len(dog) == 384
     near, far = (sum(a * b for a, b in zip(dog, other, strict=True)) for other in (hound, taxes))
     assert near > far
+
+
+@pytest.mark.parametrize("model", ["sandbox/S0", "sandbox/society"])
+def test_a_client_that_leaves_frees_the_model_within_two_seconds(
+    server: Served, client: httpx.Client, model: str
+) -> None:
+    """Where it did not, the next request would wait for thousands of tokens."""
+    short = {"model": "sandbox/S0", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    assert client.post("/chat/completions", json=short).status_code == 200  # the model is loaded
+    long = {
+        "model": model,
+        "stream": True,
+        "max_tokens": 4096,
+        "messages": [{"role": "user", "content": "Count from one to ten thousand, in words."}],
+    }
+    with server.client() as leaving, leaving.stream("POST", "/chat/completions", json=long) as response:
+        for line in response.iter_lines():
+            if '"content": "' in line.replace('":"', '": "') and '"content": ""' not in line:
+                break
+    left = time.monotonic()
+    assert client.post("/chat/completions", json=short).status_code == 200
+    assert time.monotonic() - left < 2
