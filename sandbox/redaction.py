@@ -18,10 +18,15 @@ _SHAPES = re.compile(
       | \bBearer\s+
     )
     (?!\[redacted\])[^\s"'&,;)}\]@]{6,}
-    | \b(?-i:sk|pk|rk|gsk|hf|xai|ghp|glpat)[-_][A-Za-z0-9_-]{8,}
+    | \b(?-i:sk|pk|rk|gsk|hf|xai|ghp|glpat|sbx)[-_][A-Za-z0-9_-]{8,}
     | \bAIza[A-Za-z0-9_-]{20,}
     """
 )
+
+
+def masked(text: str) -> str:
+    """``text`` with everything masked that looks like a secret."""
+    return _SHAPES.sub(lambda m: (m.group("url") or m.group("keep") or "") + MASK, text)
 
 
 class Redactor:
@@ -35,4 +40,4 @@ class Redactor:
         """``text`` with every secret replaced by ``[redacted]``."""
         if self._known:
             text = self._known.sub(MASK, text)
-        return _SHAPES.sub(lambda m: (m.group("url") or m.group("keep") or "") + MASK, text)
+        return masked(text)

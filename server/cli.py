@@ -129,6 +129,24 @@ def _say(server: Any, keyless: bool) -> None:
     click.echo(f"REST: {base}/docs   live: ws://{host}:{server.port}/api/v1/sessions/{server.session}/live")
 
 
+def uvicorn_options(server: Any) -> dict[str, Any]:
+    """How uvicorn is to serve."""
+    return {
+        "host": server.host,
+        "port": server.port,
+        "log_config": None,
+        "ws": "websockets-sansio",
+        # A frame somewhat over the limit is read, so that its sender can be told; one far over it is not.
+        "ws_max_size": server.max_frame_bytes * 4,
+        "ws_ping_interval": server.heartbeat_s,
+        "ws_ping_timeout": server.pong_timeout_s,
+        "ws_per_message_deflate": False,
+        "timeout_graceful_shutdown": server.shutdown_s,
+        "proxy_headers": False,
+        "server_header": False,
+    }
+
+
 def run_server(settings: Any, server: Any) -> None:
     """Serve until told to stop."""
     import uvicorn
@@ -138,19 +156,7 @@ def run_server(settings: Any, server: Any) -> None:
 
     redact = redactor()
     logs.configure(server.log_format, server.log_level, redact)
-    options: dict[str, Any] = {
-        "host": server.host,
-        "port": server.port,
-        "log_config": None,
-        "ws": "websockets-sansio",
-        "ws_max_size": server.max_frame_bytes,
-        "ws_ping_interval": server.heartbeat_s,
-        "ws_ping_timeout": server.pong_timeout_s,
-        "ws_per_message_deflate": False,
-        "timeout_graceful_shutdown": server.shutdown_s,
-        "proxy_headers": False,
-        "server_header": False,
-    }
+    options = uvicorn_options(server)
     if server.workers == 1:
         from server.app import create_app
 

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 
 from sandbox.blueprint import explain
 from sandbox.errors import ModelError, SandboxError, SessionError, StoreError, UserError
+from sandbox.redaction import masked
 from server.auth import Forbidden, OverBudget, TooMany, Unauthorized
 from server.runs import Result
 
@@ -42,8 +43,8 @@ class Refused(SandboxError):
 
 
 def problem(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error's answer."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+    """An error's answer. What was sent may be quoted in it, keys in wrong places must not."""
+    return JSONResponse({"error": {"code": code, "message": masked(message)}}, status, headers)
 
 
 def error_response(error: Exception) -> JSONResponse:

@@ -319,6 +319,7 @@ class Run:
     def _who(self, person: str | None) -> str:
         if person is None:
             raise SessionError(PERSON_NEEDED)
+        self.engine.people.check_name(person)
         return person
 
     def _listen(self, recorded: Recorded) -> None:

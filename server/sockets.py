@@ -42,6 +42,16 @@ _AT_ONCE = 32
 """Commands of one connection under way at the same time; more wait their turn."""
 
 
+_CODES: dict[str, int] = {
+    "slow": fr.Close.TOO_SLOW,
+    "deleted": fr.Close.DELETED,
+    "expired": fr.Close.UNAUTHORIZED,
+    "too_large": 1009,
+    "failed": 1011,
+}
+"""The code to close with, by why a listener was closed."""
+
+
 class Since(NamedTuple):
     """The last event a client has: ``since=epoch:seq``."""
 
@@ -155,13 +165,10 @@ class Connection:
         await self._close(listener.closing, sender)
 
     async def _close(self, why: str | None, sender: asyncio.Task[None]) -> None:
-        code = {"slow": fr.Close.TOO_SLOW, "deleted": fr.Close.DELETED, "expired": fr.Close.UNAUTHORIZED}.get(
-            why or ""
-        )
         failed = None if sender.cancelled() else sender.exception()
         if failed is not None and not isinstance(failed, WebSocketDisconnect | RuntimeError):
             log.error("sending_failed", session=self._key, error=self._services.redact(repr(failed)))
-        number = int(code or (1011 if failed is not None or why == "failed" else 1000))
+        number = int(_CODES.get(why or ("failed" if failed is not None else ""), 1000))
         with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):  # a stalled client takes no farewell
             await asyncio.wait_for(self._socket.close(number, fr.CLOSE_CODES.get(number, "")[:120]), 1)
 
@@ -306,6 +313,7 @@ class Connection:
         return self._blinder.snapshot(view) if self._blinder else view
 
     async def _receive_all(self, listener: Listener) -> None:
+        most = self._services.server.max_frame_bytes
         while True:
             try:
                 message = await self._socket.receive()
@@ -317,6 +325,12 @@ class Connection:
             if text is None:
                 await self._send_problem(None, "invalid", "Send text frames with JSON.")
                 continue
+            if len(text) > most or len(text.encode("utf-8", "replace")) > most:
+                await self._send_problem(
+                    None, "too_large", f"A frame may have {most:,} bytes. Send less at once."
+                )
+                listener.close("too_large")
+                return
             try:
                 frame = CLIENT_FRAME.validate_json(text)
             except ValidationError as error:
@@ -370,7 +384,8 @@ class Connection:
 
     async def _send_problem(self, ref: str | None, code: str, message: str) -> None:
         with suppress(RuntimeError, WebSocketDisconnect):
-            problem = fr.Problem(ref=ref, code=code, message=message[:2000])
+            told = self._services.redact(message)[:2000]
+            problem = fr.Problem(ref=ref, code=code, message=told)
             await self._send(fr.ErrorFrame(**self._head(), data=problem))
 
     async def _send(self, frame: Any) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,8 +23,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from sandbox.redaction import Redactor
 from sandbox.settings import Settings
 from server.app import create_app
+from server.cli import uvicorn_options
 from server.settings import ServerSettings
 
+SERVE = "import sys; from sandbox.cli import main; main(sys.argv[1:])"
 QUICK: dict[str, Any] = {"scan_s": 0.2, "delta_interval_s": 0.01, "per_minute": 1_000_000}
 
 
@@ -36,15 +41,8 @@ def serve(app: FastAPI) -> Iterator[str]:
     """Serve an application until the end of the block; yields its base URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        ws="websockets-sansio",
-        ws_max_size=256 * 1024,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=3,
-        lifespan="on",
-    )
+    options = {**uvicorn_options(ServerSettings()), "timeout_graceful_shutdown": 3, "lifespan": "on"}
+    config = uvicorn.Config(app, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -79,6 +77,51 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
 def status(client: httpx.Client, session: str) -> str:
     """Where a session stands."""
     return str(client.get(f"/api/v1/sessions/{session}").json()["status"])
+
+
+class Server:
+    """A process of ``sandbox serve``, with its log in a file."""
+
+    def __init__(self, database: str, folder: Path, number: int = 1, **settings: str) -> None:
+        self.log = (folder / f"server-{number}.log").open("w")
+        self.port = _free_port()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, "serve", "scripted", "--db", database, "--port", str(self.port)],
+            env={
+                **os.environ,
+                "SANDBOX_DATA_DIR": str(folder),
+                "SANDBOX_SERVER_PER_MINUTE": "1000000",
+                **{f"SANDBOX_SERVER_{name.upper()}": value for name, value in settings.items()},
+            },
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.client = httpx.Client(base_url=self.base, timeout=30)
+
+    def said(self) -> str:
+        """What it has written so far."""
+        return Path(self.log.name).read_text()
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, Path(self.log.name).read_text()
+        try:
+            return self.client.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def end(self, number: int) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait(30)
+        self.client.close()
+        self.log.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Live:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import Live, app_in, create, live, serve, status, wait_for
+from serving import Live, Server, app_in, create, live, serve, status, wait_for
 from support import run_session
 
 from sandbox import events as ev
@@ -27,44 +24,6 @@ from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 
 KILLS = 20
-SERVE = "import sys; from sandbox.cli import main; main(sys.argv[1:])"
-
-
-class Server:
-    """A process of ``sandbox serve``."""
-
-    def __init__(self, database: str, folder: Path, number: int) -> None:
-        self.log = (folder / f"server-{number}.log").open("w")
-        self.port = _free_port()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, "serve", "scripted", "--db", database, "--port", str(self.port)],
-            env={**os.environ, "SANDBOX_DATA_DIR": str(folder), "SANDBOX_SERVER_PER_MINUTE": "1000000"},
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
-
-    def ready(self) -> bool:
-        assert self.process.poll() is None, Path(self.log.name).read_text()
-        try:
-            return self.client.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def end(self, number: int) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        self.process.wait(30)
-        self.client.close()
-        self.log.close()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def told(events: list[ev.Event], rounds: int) -> list[str]:
