@@ -18,7 +18,7 @@ from sandbox.courses import Courses
 from sandbox.deliberation import Course
 from sandbox.desk import Desk, Tray
 from sandbox.embeddings import Embedder
-from sandbox.errors import BudgetExhausted, SandboxError, SessionError
+from sandbox.errors import BudgetExhausted, SandboxError, SessionError, first_cause
 from sandbox.exchange import Answered, ChatMessage, Outcome, Request, Sampling
 from sandbox.models.base import Model, outcome_of
 from sandbox.models.limits import Ledger
@@ -114,7 +114,7 @@ class Engine:
             await self._record([ev.RunResumed(rounds=target)])
         self._exhausted = None
         try:
-            await self.finish_loose_ends()
+            await self.finish_loose_ends(with_people=False)
             begun_with = progress.rounds_done
             while progress.rounds_done < target:
                 if at_most is not None and progress.rounds_done - begun_with >= at_most:
@@ -127,7 +127,7 @@ class Engine:
                 await self._pause(self.stop_as, "")
             raise
         except Exception as error:
-            cause = _first_cause(error)
+            cause = first_cause(error)
             await self._pause("budget" if isinstance(cause, BudgetExhausted) else "error", str(cause))
             if cause is error:
                 raise
@@ -209,15 +209,19 @@ class Engine:
         require_prompts(renewed.language)
         await self._record([ev.RubricChanged(rubric=renewed)], receipt)
 
-    async def finish_loose_ends(self) -> None:
-        """End the questions and messages outside rounds that a crash left half done."""
-        loose = [
-            opened.started
-            for number, opened in self._progress.open.items()
-            if opened.started.round is None and number not in self._driving
-        ]
+    async def finish_loose_ends(self, *, with_people: bool = True) -> None:
+        """End the questions and messages outside rounds that a crash left half done.
+
+        Without ``with_people``, those in which somebody has to be waited for are left for later.
+        """
         await self._prepare()
-        for started in loose:
+        for opened in tuple(self._progress.open.values()):
+            started = opened.started
+            seats = {started.seat, *started.peers, *started.observers}
+            if started.round is not None or started.interaction in self._driving:
+                continue
+            if not with_people and seats & self._progress.people.keys():
+                continue
             if course := await self._courses.of(started):
                 await self._drive(course, started.interaction)
         await self._remember()
@@ -393,10 +397,3 @@ class Engine:
         """Say in the log that the run stopped; a log that can't be written any more has said so already."""
         with suppress(SandboxError):
             await self._record([ev.RunPaused(reason=reason, detail=self._redact(detail))])
-
-
-def _first_cause(error: Exception) -> Exception:
-    """What went wrong first, below all groups."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error

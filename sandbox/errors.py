@@ -127,3 +127,10 @@ class BudgetExhausted(ModelError):
 
     kind = "budget"
     exit_code = 5
+
+
+def first_cause(error: Exception) -> Exception:
+    """What went wrong first, below all groups."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

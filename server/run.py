@@ -121,8 +121,7 @@ class Run:
         if self.engine.progress.status == "running":
             self._payer = self._last_payer()
             self.start(None)
-        else:
-            self._aside(self.engine.finish_loose_ends())
+        self._aside(self.engine.finish_loose_ends())
 
     def start(self, rounds: int | None, *, at_most: int | None = None) -> None:
         """Run the rounds, if they don't run already."""
@@ -133,7 +132,7 @@ class Run:
 
     async def begun(self) -> None:
         """Returns when it is on record that the rounds go on, or when they have ended."""
-        if self._task is not None:
+        if self._task is not None and self.engine.progress.status != "running":
             begun = asyncio.create_task(self._begun.wait())
             await asyncio.wait({begun, self._task}, return_when=asyncio.FIRST_COMPLETED)
             begun.cancel()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import types
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import structlog
 from fastapi import APIRouter, WebSocket
@@ -24,13 +23,15 @@ from sandbox.errors import SandboxError, SessionError, UserError
 from sandbox.store import queries, sessions
 from sandbox.store.tables import SessionRow
 from sandbox.text import storable
+from server.admission import Since, admitted, since_of, turn_away
 from server.auth import Forbidden, Identity, TooMany, Unauthorized
 from server.blinding import Blinder
-from server.deps import bearer, person_of, services_of
+from server.deps import person_of, services_of
 from server.errors import said
 from server.hub import Channel, Entry, Listener, is_rating
 from server.rights import SCOPE_OF
 from server.services import Services
+from server.stepping import the_rest
 from server.wire import frames as fr
 from server.wire.snapshot import Snapshot, snapshot
 
@@ -52,71 +53,29 @@ _CODES: dict[str, int] = {
 """The code to close with, by why a listener was closed."""
 
 
-class Since(NamedTuple):
-    """The last event a client has: ``since=epoch:seq``."""
-
-    epoch: str
-    seq: int
-
-
 @router.websocket("/api/v1/sessions/{session}/live")
 async def live(socket: WebSocket, session: str, since: str | None = None, person: str | None = None) -> None:
     """Watch a session and act in it. See ``docs/live-protocol.md``."""
     services = services_of(socket)
     try:
-        who, protocol = await _admitted(socket, services, session)
+        who, protocol = await admitted(socket, services, session)
         row = await asyncio.to_thread(sessions.find, services.store.database, storable(session))
         if row.key != session:
             raise SessionError(f"There is no session '{session}'.")
         name = person_of(socket, who, person) if person or who.person else None
-        place = _since(since)
+        place = since_of(since)
     except Unauthorized as error:
-        await _turn_away(socket, fr.Close.UNAUTHORIZED, str(error))
+        await turn_away(socket, fr.Close.UNAUTHORIZED, str(error))
         return
     except TooMany as error:
-        await _turn_away(socket, fr.Close.TOO_MANY, str(error))
+        await turn_away(socket, fr.Close.TOO_MANY, str(error))
         return
     except (Forbidden, UserError) as error:
         missing = isinstance(error, SessionError)
-        await _turn_away(socket, fr.Close.NOT_FOUND if missing else fr.Close.FORBIDDEN, str(error))
+        await turn_away(socket, fr.Close.NOT_FOUND if missing else fr.Close.FORBIDDEN, str(error))
         return
     await socket.accept(subprotocol=protocol)
     await Connection(socket, services, row, who, name).serve(place)
-
-
-async def _admitted(socket: WebSocket, services: Services, session: str) -> tuple[Identity, str | None]:
-    """Who connects, and the subprotocol to agree on."""
-    if sum(len(channel.listeners) for channel in services.hub.channels()) >= services.server.max_sockets:
-        raise TooMany(5)
-    offered = socket.scope.get("subprotocols", [])
-    protocol = fr.SUBPROTOCOL if fr.SUBPROTOCOL in offered else None
-    tickets = [
-        text.removeprefix(fr.TICKET_PROTOCOL) for text in offered if text.startswith(fr.TICKET_PROTOCOL)
-    ]
-    if tickets:
-        who = services.keys.use_ticket(tickets[0], session)
-    else:
-        who = await asyncio.to_thread(services.keys.identify, bearer(socket))
-    services.keys.count(who)
-    if not (who.may("watch", session) or who.may("join", session)):
-        who.check("watch", session)
-    return who, protocol
-
-
-def _since(text: str | None) -> Since | None:
-    if not text:
-        return None
-    epoch, _, seq = text.rpartition(":")
-    if not seq.isdecimal() or len(seq) > 15:
-        raise UserError("Write since=EPOCH:SEQ, as in the last frame's id.")
-    return Since(epoch, int(seq))
-
-
-async def _turn_away(socket: WebSocket, code: fr.Close, why: str) -> None:
-    """Close with a code that a client can read: only an accepted socket has one."""
-    offered = socket.scope.get("subprotocols", [])
-    await socket.accept(subprotocol=fr.SUBPROTOCOL if fr.SUBPROTOCOL in offered else None)
-    await socket.close(int(code), why.encode()[:120].decode("utf-8", "ignore"))
 
 
 class Connection:
@@ -245,7 +204,7 @@ class Connection:
             return True
         except (OSError, RuntimeError):  # the client has left; the sender's task will find out
             return False
-        self._unfinished = _the_rest(sending, waits_for)
+        self._unfinished = the_rest(sending, waits_for)
         return False
 
     async def _shown(self, entry: Entry) -> str:
@@ -411,24 +370,6 @@ def _cid_in(text: str) -> str | None:
     except (ValueError, AttributeError, RecursionError):
         return None
     return storable(cid)[:64] if isinstance(cid, str) else None
-
-
-@types.coroutine
-def _the_rest(sending: Any, waits_for: Any) -> Generator[Any, Any, None]:
-    """What is left of a coroutine that was begun by hand, to be awaited."""
-    while True:
-        try:
-            came = yield waits_for
-        except BaseException as error:  # noqa: BLE001 - handed on to where it belongs
-            try:
-                waits_for = sending.throw(error)
-            except StopIteration:
-                return
-        else:
-            try:
-                waits_for = sending.send(came)
-            except StopIteration:
-                return
 
 
 def _announce(channel: Channel, epoch: str) -> None:

@@ -413,3 +413,40 @@ def test_talk_and_questions_beside_a_running_round_get_numbers_of_their_own(sqli
     assert len(started) == len(set(started)) == 4 * 9 + 12
     assert {record.outcome for record in assemble(events)} <= {"revised", "answered"}
     assert events[-1].type in ("run_finished", "interaction_finished")
+
+
+def test_a_run_does_not_wait_for_who_is_asked_outside_its_rounds(sqlite_store: Store) -> None:
+    store = sqlite_store
+    handle = sessions.create(store.database, store.log, small_society(rounds=2))
+
+    async def left_open() -> None:
+        engine = engine_for(store, handle)
+        await engine.people.take("S1", "Ann", "wait")
+        said = asyncio.create_task(engine.say("Are you there?", ["S1"], "Bob"))
+        await waits(engine)
+        said.cancel()
+        await asyncio.wait([said])
+
+    async def run() -> None:
+        engine = engine_for(store, handle)
+        running = asyncio.create_task(engine.run())
+        loose = asyncio.create_task(engine.finish_loose_ends())
+        async with asyncio.timeout(20):
+            while engine.progress.rounds_done < 2:
+                for turn in engine.people.waiting("Ann"):
+                    if turn.purpose != "chat" and turn.interaction not in done:
+                        done.add(turn.interaction)
+                        await engine.people.until_asked(turn.interaction, turn.step, 5)
+                        engine.people.skip(turn.interaction, turn.step, "Ann")
+                await asyncio.sleep(0.001)
+            await running
+        (turn,) = engine.people.waiting("Ann")
+        engine.people.answer(turn.interaction, turn.step, "Ann", text="I am.")
+        await loose
+
+    done: set[int] = set()
+    asyncio.run(left_open())
+    asyncio.run(run())
+    events = events_of(store, handle.key)
+    assert [m.text for m in of(events, ev.MessagePosted) if m.person] == ["I am."]
+    assert not fold(events).open
