@@ -9,6 +9,7 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -46,7 +47,8 @@ def create_app(
         finally:
             await services.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # the page of calls must come up without a network
+        redoc_url=None,
         title="social-sandbox",
         version=version("social-sandbox"),
         description=DESCRIPTION,

@@ -84,7 +84,12 @@ def failed_turn(kind: str, detail: str) -> ApiError:
 def error_body(error: Exception) -> dict[str, object]:
     """What an error is told as, in a response or in a stream."""
     told = _told(error)
-    fields = {"message": masked(storable(str(told))), "type": told.type, "param": told.param, "code": told.code}
+    fields = {
+        "message": masked(storable(str(told))),
+        "type": told.type,
+        "param": told.param,
+        "code": told.code,
+    }
     return {"error": fields}
 
 

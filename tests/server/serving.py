@@ -166,6 +166,8 @@ class Live:
 
 def live(base: str, session: str, since: str | None = None, **options: Any) -> Any:
     """Connect to a session; an async context manager of the ``websockets`` connection."""
-    query = "&".join(f"{key}={value}" for key, value in {"since": since, **options.pop("query", {})}.items() if value)
+    query = "&".join(
+        f"{key}={value}" for key, value in {"since": since, **options.pop("query", {})}.items() if value
+    )
     url = f"{base.replace('http', 'ws', 1)}/api/v1/sessions/{session}/live?{query}"
     return connect(url, **options)

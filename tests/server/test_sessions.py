@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -237,6 +238,14 @@ def test_sessions_are_listed_and_deleted(client: httpx.Client) -> None:
     assert [row["session"] for row in client.get("/api/v1/sessions").json()] == [other]
     assert client.get(f"/api/v1/sessions/{session}").status_code == 404
     assert client.get(f"/api/v1/sessions/{session[:-3]}").status_code == 404, "no guessing by beginnings"
+
+
+def test_the_page_of_calls_needs_no_network(client: httpx.Client) -> None:
+    page = client.get("/docs").text
+    named = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert named
+    assert all(name.startswith("/") for name in named), named
+    assert all(client.get(name).status_code == 200 for name in named)
 
 
 def test_it_says_that_it_is_there_and_what_it_does(client: httpx.Client) -> None:
