@@ -125,9 +125,15 @@ class Keys:
 
     def identify(self, secret: str | None) -> Identity:
         """Whose key it is. Raises ``Unauthorized``. A lookup of the database, now and then."""
+        try:
+            return self._known_by(secret)
+        except Unauthorized:
+            if self.required:
+                raise
+            return EVERYBODY
+
+    def _known_by(self, secret: str | None) -> Identity:
         if not secret or not secret.startswith(KEY_PREFIX):
-            if not self.required:
-                return EVERYBODY
             raise Unauthorized("A key is needed, as the header 'Authorization: Bearer sbx_…'.")
         hashed = digest(secret)
         known = self._known.get(hashed)
@@ -158,6 +164,8 @@ class Keys:
         """One more request. Raises ``TooMany``."""
         now = time.monotonic() if now is None else now
         limit = identity.per_minute or self.per_minute
+        if len(self._windows) > _CACHED:
+            self._windows = {actor: w for actor, w in self._windows.items() if now - w.start < 60}
         window = self._windows.setdefault(identity.actor, _Window(now))
         if now - window.start >= 60:
             window.start, window.count = now, 0
@@ -202,9 +210,12 @@ class Keys:
         return [_view(row) for row in rows]
 
     def any_usable(self) -> bool:
-        """Whether there is a key that is good."""
+        """Whether there is a good key, other than those of invited people."""
         now = time.time()
-        return any(not key.revoked and (key.expires is None or key.expires > now) for key in self.listing())
+        return any(
+            key.person is None and not key.revoked and (key.expires is None or key.expires > now)
+            for key in self.listing()
+        )
 
     def revoke(self, reference: str) -> KeyView:
         """End a key, by its number, its prefix or the key itself. Raises ``UserError`` unless it is one."""

@@ -235,7 +235,10 @@ def create(
     finally:
         store.close()
     click.echo(made.key)
-    click.echo("Keep it: it is not shown again. A running server takes it at once.", err=True)
+    click.echo(
+        "Keep it: it is not shown again. A server that runs without keys asks for them at its next start.",
+        err=True,
+    )
 
 
 @keys.command("list")

@@ -11,6 +11,7 @@ from sandbox.redaction import Redactor
 from sandbox.running import Store
 from sandbox.settings import Settings
 from server.auth import Keys
+from server.glances import Glances
 from server.hub import Hub
 from server.metrics import Metrics
 from server.runs import Runs
@@ -31,6 +32,7 @@ class Services:
     redact: Redactor
     metrics: Metrics
     wakeups: Wakeups
+    glances: Glances
     embedders: dict[str, Embedder]
 
     @property
@@ -69,4 +71,4 @@ def assemble(settings: Settings, server: ServerSettings, redact: Redactor, *, ke
     metrics = Metrics(hub, runs)
     runs.watchers.append(metrics.take)
     wakeups = Wakeups(store, hub, runs, keys, server.scan_s)
-    return Services(settings, server, store, keys, hub, runs, redact, metrics, wakeups, {})
+    return Services(settings, server, store, keys, hub, runs, redact, metrics, wakeups, Glances(store), {})

@@ -33,7 +33,7 @@ from server.rights import SCOPE_OF
 from server.services import Services
 from server.stepping import the_rest
 from server.wire import frames as fr
-from server.wire.snapshot import Snapshot, snapshot
+from server.wire.snapshot import Snapshot
 
 log = structlog.get_logger("sandbox.sockets")
 router = APIRouter()
@@ -268,7 +268,7 @@ class Connection:
                 self._sent = recorded.seq
 
     async def _snapshot(self) -> Snapshot:
-        view = await asyncio.to_thread(lambda: snapshot(self._services.store.log.read(self._key)))
+        view = await self._services.glances.of(self._key)
         return self._blinder.snapshot(view) if self._blinder else view
 
     async def _receive_all(self, listener: Listener) -> None:

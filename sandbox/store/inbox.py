@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from sandbox.errors import SessionError
 from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS
 from sandbox.store.tables import CommandRow
@@ -58,18 +59,26 @@ class Inbox:
         self._database = database
 
     def put(self, session: int, key: str, actor: str, cid: str, kind: str, body: dict[str, Any]) -> Command:
-        """Keep a command; if it is there already, what became of it."""
+        """Keep a command; if it is there already, what became of it.
+
+        Raises ``SessionError`` if its ``cid`` was used for another.
+        """
+        written = json.dumps(body)
         where = (COMMANDS.c.session_id == session, COMMANDS.c.actor == actor, COMMANDS.c.cid == cid)
         with self._database.writing() as connection:
             known = connection.execute(sa.select(COMMANDS).where(*where)).mappings().one_or_none()
             if known is not None:
+                if (known["kind"], known["body"]) != (kind, written):
+                    raise SessionError(
+                        f"'{cid}' was used for another command. Choose a new id for each, such as a UUID."
+                    )
                 return _command(known)
             values = {
                 "session_id": session,
                 "actor": actor,
                 "cid": cid,
                 "kind": kind,
-                "body": json.dumps(body),
+                "body": written,
                 "created": time.time(),
                 "state": "waiting",
             }

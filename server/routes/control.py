@@ -10,7 +10,6 @@ from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox import events as ev
-from sandbox.progress import fold
 from sandbox.rubric import Rubric
 from sandbox.society import Absence, ModelSpec
 from server.auth import Identity
@@ -219,11 +218,11 @@ async def turns(session: str, request: Request, who: Who, services: Parts) -> li
     who.check("join", session)
     row = await found(services, session)
     person = person_of(request, who)
-    events = await asyncio.to_thread(lambda: [r.event for r in services.store.log.read(row.key)])
+    view = await services.glances.of(row.key)
     return [
         awaited
-        for _, opened in sorted(fold(events).open.items())
-        for awaited in opened.awaited.values()
+        for _, opened in sorted(view.open.items())
+        for awaited in opened.awaited
         if awaited.person == person
     ]
 

@@ -31,7 +31,7 @@ from server.errors import NotFound
 from server.routes.control import perform
 from server.services import Services
 from server.wire import commands as do
-from server.wire.snapshot import Snapshot, snapshot
+from server.wire.snapshot import Snapshot
 from server.wire.views import CreateSession, Estimate, Fork, Limit, Page, SessionView
 
 router = APIRouter(prefix="/api/v1", tags=["sessions"])
@@ -154,7 +154,7 @@ async def get_snapshot(session: str, who: Who, services: Parts) -> Snapshot:
     """A session at a glance, as of one event; advance it by the events after that."""
     _look(who, session)
     row = await found(services, session)
-    view = await asyncio.to_thread(lambda: snapshot(services.store.log.read(row.key)))
+    view = await services.glances.of(row.key)
     blinder = await _blinder(who, services, session)
     return blinder.snapshot(view) if blinder else view
 
@@ -286,6 +286,7 @@ async def delete_session(session: str, who: Who, services: Parts) -> None:
     who.check("run", session)
     row = await found(services, session)
     await services.runs.delete(row.key)
+    services.glances.forget(row.key)
 
 
 @router.get("/schema/frames", response_class=PlainTextResponse)

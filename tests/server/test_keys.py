@@ -289,6 +289,21 @@ async def _use_everywhere(base: str, key: str, seen: list[str]) -> list[str]:
     return [own, str(invited)]
 
 
+def test_a_server_without_keys_takes_any_and_inviting_somebody_locks_nobody_out(tmp_path: Path) -> None:
+    with serve(app_in(tmp_path)) as base, client_of(base, "sbx_of-another-server") as client:
+        session = create(client)
+        ticket = client.post(f"/api/v1/sessions/{session}/invites", json={"person": "Ann"}).json()["ticket"]
+        key = client.post("/api/v1/invites/join", json={"ticket": ticket}).json()["key"]
+        with client_of(base, key) as ann:
+            assert ann.get("/api/v1/me").json()["person"] == "Ann"
+    store = Store.open(str(tmp_path / "server.db"))
+    keys = Keys(store.database, required=True, per_minute=1)
+    assert not keys.any_usable()
+    keys.create(CreateKey(name="me", scopes=("admin",)))
+    assert keys.any_usable()
+    store.close()
+
+
 def test_keys_are_made_listed_and_revoked_by_command(sandbox: Run) -> None:
     code, key, told = sandbox("keys", "create", "mine", "--scope", "watch", "--scope", "ask", "--days", "2")
     assert code == 0, told

@@ -206,6 +206,16 @@ async def test_a_command_sent_twice_is_carried_out_once_also_after_a_reconnect(
     assert len([message for message in said if message["step"] == "message"]) == 2
 
 
+async def test_an_id_is_good_for_one_command(base: str, client: httpx.Client) -> None:
+    session = create(client)
+    async with live(base, session) as one, live(base, session) as two:
+        first = await Live(one).command("1", do="say", text="Hello", to=["A1"])
+        other = await Live(two).command("1", do="say", text="Something else", to=["A1"])
+    assert first["type"] == "ack"
+    assert other["type"] == "error", "not passed over in silence"
+    assert "UUID" in other["data"]["message"]
+
+
 async def test_a_run_goes_on_when_who_started_it_leaves(base: str, client: httpx.Client) -> None:
     session = create(client, rounds=2, model="scripted/steady?latency=20")
     async with live(base, session) as connection:

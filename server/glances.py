@@ -1,0 +1,44 @@
+"""Snapshots of sessions, kept and advanced: who connects costs the events since, not the whole log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from sandbox.running import Store
+from server.wire.snapshot import Snapshot, advance, snapshot
+
+_KEPT = 64
+
+
+class Glances:
+    """The newest snapshots asked for. A session that was deleted and made anew has another epoch."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._views: OrderedDict[str, Snapshot] = OrderedDict()
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def of(self, key: str) -> Snapshot:
+        """A session at a glance, as of its newest event. Raises ``ValueError`` if it is gone."""
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            return await asyncio.to_thread(self._of, key)
+
+    def _of(self, key: str) -> Snapshot:
+        view = self._views.get(key)
+        if view is None:
+            view = snapshot(self._store.log.read(key))
+        else:
+            for recorded in self._store.log.read(key, after=view.seq):
+                advance(view, recorded)
+        self._views[key] = view
+        self._views.move_to_end(key)
+        if len(self._views) > _KEPT:
+            gone, _ = self._views.popitem(last=False)
+            self._locks.pop(gone, None)
+        return view.model_copy(deep=True)
+
+    def forget(self, key: str) -> None:
+        """Give up a session that was deleted."""
+        self._views.pop(key, None)
+        self._locks.pop(key, None)
