@@ -93,6 +93,8 @@ class Spectator(asyncio.Protocol):
             if self._seq and seq != self._seq + 1:
                 self._tally.gaps += 1
             self._seq = seq
+        if data.find(b'"session.snapshot"', start, start + 64) >= 0:
+            self._tally.greeted += 1
         stamp = data.find(b"@", start, end)
         if stamp < 0:
             return
@@ -108,7 +110,7 @@ class Tally:
     """What all spectators saw together; delays in seconds."""
 
     def __init__(self) -> None:
-        self.deliveries = self.gaps = self.closed = 0
+        self.deliveries = self.gaps = self.closed = self.greeted = 0
         self.delays: list[float] = []
 
 
@@ -185,6 +187,8 @@ async def spectators(path: str, port: int, tally: Tally) -> list[Spectator]:
         found.append(client)
         if number % 20 == 19:
             await asyncio.gather(*(client.open for client in found[-20:]))
+    while path != "/ws" and tally.greeted < CLIENTS:
+        await asyncio.sleep(0.05)
     await asyncio.sleep(1)
     return found
 

@@ -135,6 +135,7 @@ def uvicorn_options(server: Any) -> dict[str, Any]:
         "host": server.host,
         "port": server.port,
         "log_config": None,
+        "loop": "asyncio",
         "ws": "websockets-sansio",
         # A frame somewhat over the limit is read, so that its sender can be told; one far over it is not.
         "ws_max_size": server.max_frame_bytes * 4,

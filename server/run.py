@@ -76,6 +76,7 @@ class Run:
         self._payer: int | None = None
         self._payers: dict[int, int] = {}
         self._owed: Counter[int] = Counter()
+        self._bookings: set[asyncio.Task[None]] = set()
 
     @property
     def is_busy(self) -> bool:
@@ -114,6 +115,9 @@ class Run:
         for task in (*self._background, *self._commands.values(), *([self._task] if self._task else [])):
             task.cancel()
             await asyncio.wait([task])
+        if self._bookings:  # what was spent is booked, whoever shuts down
+            await asyncio.wait(self._bookings)
+        await self._charge()
         await self._stack.aclose()
 
     def go_on(self) -> None:
@@ -269,9 +273,7 @@ class Run:
     async def _paid(self, work: Coroutine[Any, Any, int]) -> int:
         """Do something that somebody asked for, and book it in the end."""
         try:
-            interaction = await work
-            self._payers.pop(interaction, None)
-            return interaction
+            return await work
         finally:
             await self._charge()
 
@@ -326,20 +328,26 @@ class Run:
         event = recorded.event
         if isinstance(event, ev.RunResumed | ev.RoundStarted):
             self._begun.set()
-        if isinstance(event, _STEPS) and event.usage and event.usage.cost:
+        if isinstance(event, ev.InteractionStarted) and event.round is not None and self._payer is not None:
+            self._payers[event.interaction] = self._payer
+        elif isinstance(event, ev.InteractionFinished):
+            self._payers.pop(event.interaction, None)
+        elif isinstance(event, _STEPS) and event.usage and event.usage.cost:
             payer = self._payer_of(event.interaction)
             if payer is not None:
                 self._owed[payer] += event.usage.cost
                 if self._owed[payer] >= _WORTH_BOOKING:
-                    self._aside(self._charge())
+                    booking = asyncio.create_task(self._charge())
+                    self._bookings.add(booking)
+                    booking.add_done_callback(self._bookings.discard)
         self._listener(recorded)
 
     def _payer_of(self, interaction: int) -> int | None:
         """Whose key pays: of rounds, who started them; else who asked."""
-        opened = self.engine.progress.open.get(interaction)
-        if opened is not None and opened.started.round is not None:
-            return self._payer
-        return self._payers.get(interaction)
+        if interaction in self._payers:
+            return self._payers[interaction]
+        opened = self.engine.progress.open.get(interaction)  # begun by another process
+        return self._payer if opened is not None and opened.started.round is not None else None
 
     async def _charge(self) -> None:
         """Book what was spent on the keys, and pause the rounds when their payer's budget is gone."""

@@ -110,6 +110,7 @@ class Connection:
         listener = channel.join(self._person, self._who.key, self._deliver)
         self._channel, self._listener = channel, listener
         _announce(channel, self._row.epoch)
+        log.info("socket_opened", session=self._key, person=self._person)
         sender = asyncio.create_task(self._send_all(since))
         receiver = asyncio.create_task(self._receive_all(listener))
         try:
@@ -128,6 +129,7 @@ class Connection:
         if failed is not None and not isinstance(failed, WebSocketDisconnect | RuntimeError):
             log.error("sending_failed", session=self._key, error=self._services.redact(repr(failed)))
         number = int(_CODES.get(why or ("failed" if failed is not None else ""), 1000))
+        log.info("socket_closed", session=self._key, person=self._person, code=number)
         with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):  # a stalled client takes no farewell
             await asyncio.wait_for(self._socket.close(number, fr.CLOSE_CODES.get(number, "")[:120]), 1)
 
@@ -230,6 +232,10 @@ class Connection:
             blind=self._blinder is not None,
         )
         await self._send(fr.HelloFrame(**self._head(), data=hello))
+        if since is None and self._blinder is None:
+            self._sent, text = await self._services.glances.encoded(self._key)
+            await self._socket.send_text(fr.encode_snapshot(self._key, self._row.epoch, self._sent, text))
+            return
         if since is None:
             view = await self._snapshot()
             self._sent = view.seq

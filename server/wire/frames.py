@@ -8,7 +8,7 @@ in the log. A client's frame is ``{v, type, cid, data}``, and is answered by ``a
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Annotated, Any, Literal
 
@@ -218,6 +218,15 @@ class PingFrame(BaseModel):
 
 
 ClientFrame = Annotated[CommandFrame | PingFrame, Field(discriminator="type")]
+
+
+def encode_snapshot(session: str, epoch: str, seq: int, snapshot: str) -> str:
+    """The frame of a snapshot that is JSON already."""
+    return (
+        f'{{"v":{VERSION},"type":"session.snapshot","seq":{seq},"epoch":{json.dumps(epoch)},'
+        f'"id":"{epoch}:{seq}","ts":"{datetime.now(UTC).isoformat()}","session":{json.dumps(session)},'
+        f'"data":{snapshot}}}'
+    )
 
 
 def encode_event(recorded: Recorded, *, masked: bool = False) -> str:

@@ -82,11 +82,16 @@ def status(client: httpx.Client, session: str) -> str:
 class Server:
     """A process of ``sandbox serve``, with its log in a file."""
 
-    def __init__(self, database: str, folder: Path, number: int = 1, **settings: str) -> None:
+    def __init__(
+        self, database: str, folder: Path, number: int = 1, options: tuple[str, ...] = (), **settings: str
+    ) -> None:
         self.log = (folder / f"server-{number}.log").open("w")
         self.port = _free_port()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, "serve", "scripted", "--db", database, "--port", str(self.port)],
+            [
+                *(sys.executable, "-c", SERVE, "serve", "scripted", "--db", database),
+                *("--port", str(self.port), *options),
+            ],
             env={
                 **os.environ,
                 "SANDBOX_DATA_DIR": str(folder),

@@ -150,6 +150,30 @@ def test_a_server_that_shuts_down_leaves_its_runs_to_others(postgres_url: str, t
         assert "run_paused" not in kinds
 
 
+@pytest.mark.postgres
+async def test_two_workers_behind_one_address_are_one_server(postgres_url: str, tmp_path: Path) -> None:
+    server = Server(postgres_url, tmp_path, options=("--workers", "2"), scan_s="0.2")
+    try:
+        wait_for(server.ready, 90)
+        session = create(server.client, rounds=3, model="scripted/steady?latency=20")
+        async with live(server.base, session) as one, live(server.base, session) as two:
+            first, second = Live(one), Live(two)
+            assert (await first.command("start", do="start"))["type"] == "ack"
+            assert (await second.command("say", do="say", text="Hello", to=["A1"]))["type"] == "ack"
+            for watcher in (first, second):
+                await watcher.event("run_finished", 60)
+        told = []
+        for watcher in (first, second):
+            told.append([frame["seq"] for frame in watcher.frames if frame["type"] == "event"])
+            assert told[-1] == list(range(told[-1][0], told[-1][-1] + 1))
+        for _ in range(20):  # whichever worker answers
+            with httpx.Client(base_url=server.base) as client:
+                assert status(client, session) == "finished"
+    finally:
+        server.end(signal.SIGTERM)
+    assert "Traceback" not in server.said()
+
+
 async def test_after_a_restart_running_sessions_go_on_and_paused_ones_do_not(tmp_path: Path) -> None:
     with serve(app_in(tmp_path)) as base, httpx.Client(base_url=base) as client:
         running = create(client, rounds=6, model="scripted/steady?latency=50")

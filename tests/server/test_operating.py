@@ -1,0 +1,125 @@
+"""What an operator relies on: settings, caps on cost, and nothing heavy at the start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from fake_provider import FakeProvider
+from serving import app_in, create, serve, wait_for
+
+from sandbox.errors import UserError
+from sandbox.running import Store
+from server.auth import Keys
+from server.settings import load_server_settings
+from server.wire.views import CreateKey
+
+MODEL = "litellm/openai/gpt-4"
+
+
+@pytest.fixture
+def priced(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> FakeProvider:
+    """A provider whose calls have a price."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
+    monkeypatch.setenv("OPENAI_API_BASE", provider.url)
+    return provider
+
+
+def paused(client: httpx.Client, session: str) -> str | None:
+    """Why a session is paused."""
+    reason: str | None = client.get(f"/api/v1/sessions/{session}/snapshot").json()["paused"]
+    return reason
+
+
+def test_a_sessions_budget_pauses_its_run(tmp_path: Path, priced: FakeProvider) -> None:
+    with serve(app_in(tmp_path)) as base, httpx.Client(base_url=base, timeout=60) as client:
+        session = create(client, model=MODEL, seats="2x2", rounds=50, budget=0.2)
+        client.post(f"/api/v1/sessions/{session}/start").raise_for_status()
+        wait_for(lambda: paused(client, session) == "budget", 60)
+        spent = client.get(f"/api/v1/sessions/{session}/snapshot").json()["totals"]["cost"]
+        assert 0 < spent <= 0.2
+        more = client.post(f"/api/v1/sessions/{session}/start", json={"budget": 0.4})
+        assert more.status_code == 200
+        wait_for(lambda: paused(client, session) == "budget", 60)
+        again = client.get(f"/api/v1/sessions/{session}/snapshot").json()["totals"]["cost"]
+        assert spent < again <= 0.4
+
+
+def test_a_keys_budget_pauses_the_run_it_started(tmp_path: Path, priced: FakeProvider) -> None:
+    store = Store.open(str(tmp_path / "server.db"))
+    keys = Keys(store.database, required=True, per_minute=1000)
+    poor = keys.create(CreateKey(name="poor", scopes=("run", "watch", "ask"), budget=0.1))
+    with serve(app_in(tmp_path, keyless=False)) as base:
+        headers = {"Authorization": f"Bearer {poor.key}"}
+        with httpx.Client(base_url=base, timeout=60, headers=headers) as client:
+            session = create(client, model=MODEL, seats="2x2", rounds=50)
+            client.post(f"/api/v1/sessions/{session}/start").raise_for_status()
+            wait_for(lambda: paused(client, session) == "budget", 60)
+            cost = client.get(f"/api/v1/sessions/{session}/snapshot").json()["totals"]["cost"]
+            assert client.post(f"/api/v1/sessions/{session}/start").status_code == 402
+            chat = {"model": f"sandbox/{session}/A1", "messages": [{"role": "user", "content": "Hi"}]}
+            refused = client.post("/v1/chat/completions", json=chat)
+            assert refused.status_code == 402
+            assert refused.json()["error"]["type"] == "insufficient_quota"
+    (listed,) = keys.listing()
+    assert listed.spent == pytest.approx(cost)
+    assert 0.1 <= listed.spent < 0.3, "what was under way when it ran out is paid as well"
+    store.close()
+
+
+def test_what_a_key_asks_on_the_record_is_its_own_cost(tmp_path: Path, priced: FakeProvider) -> None:
+    store = Store.open(str(tmp_path / "server.db"))
+    keys = Keys(store.database, required=True, per_minute=1000)
+    admin = keys.create(CreateKey(name="admin", scopes=("admin",)))
+    asker = keys.create(CreateKey(name="asker", scopes=("ask",), budget=5))
+    with serve(app_in(tmp_path, keyless=False)) as base:
+        with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {admin.key}"}) as client:
+            session = create(client, model=MODEL, seats="2x2", rounds=0)
+        with httpx.Client(
+            base_url=base, timeout=60, headers={"Authorization": f"Bearer {asker.key}"}
+        ) as client:
+            chat = {"model": f"sandbox/{session}/A1", "messages": [{"role": "user", "content": "Hi"}]}
+            for record in ("false", "true"):
+                before = keys.listing()[0].spent
+                headers = {"X-Sandbox-Record": record}
+                answer = client.post("/v1/chat/completions", json=chat, headers=headers)
+                assert answer.status_code == 200, answer.text
+                wait_for(lambda before=before: keys.listing()[0].spent > before)
+    asked, other = keys.listing()
+    assert (asked.name, other.spent) == ("asker", 0)
+    store.close()
+
+
+def test_settings_come_from_a_file_the_environment_and_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('port = 8001\nmax_lag = 50\norigins = ["https://a.example"]\n[extra]\n')
+    with pytest.raises(UserError, match="'extra'"):
+        load_server_settings(file)
+    file.write_text('port = 8001\nmax_lag = 50\norigins = ["https://a.example"]\n')
+    monkeypatch.setenv("SANDBOX_SERVER_PORT", "8002")
+    chosen = load_server_settings(file, host="127.0.0.2")
+    assert (chosen.port, chosen.max_lag, chosen.host) == (8002, 50, "127.0.0.2")
+    assert chosen.origins == ("https://a.example",)
+    assert load_server_settings(file, port=8003).port == 8003
+    for text, word in (("port = 'x'", "port"), ("port = ", "can't be read"), ("max_lag = 0", "max_lag")):
+        file.write_text(text)
+        monkeypatch.delenv("SANDBOX_SERVER_PORT", raising=False)
+        with pytest.raises(UserError, match=word):
+            load_server_settings(file)
+
+
+def test_the_server_and_its_help_load_neither_torch_nor_litellm() -> None:
+    check = "import sys; sys.exit(','.join({'torch', 'litellm', 'transformers'} & sys.modules.keys()) or 0)"
+    for start in (
+        "import server.app",
+        "from sandbox.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{start}\n{check}"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
