@@ -43,9 +43,11 @@ def person_of(connection: HTTPConnection, who: Identity, named: str | None = Non
     """
     if who.person is not None:
         return who.person
-    name = named or connection.headers.get(PERSON_HEADER)
     if not who.may("join"):
         return None
+    if who.key is not None and "admin" not in who.scopes:
+        return f"key {who.key}"  # nobody acts as somebody else: a name of one's own comes with an invitation
+    name = named or connection.headers.get(PERSON_HEADER)
     if name is None:
         return PERSON
     if not is_person_name(name):
