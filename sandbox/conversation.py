@@ -31,7 +31,7 @@ def is_person_name(name: str) -> bool:
     """Whether a person may be called so: 1–32 letters, marks, digits and " .'_-", a letter first."""
     kinds = [unicodedata.category(sign)[0] for sign in name]
     plain = all(kind in "LMN" or sign in " .'_-" for kind, sign in zip(kinds, name, strict=True))
-    return 1 <= len(name) <= 32 and kinds[0] == "L" and plain
+    return 1 <= len(name) <= 32 and kinds[0] == "L" and plain and name == name.strip()
 
 
 class Exchange(NamedTuple):

@@ -16,6 +16,7 @@ _SHAPES = re.compile(
         (?<![a-z0-9])(?:api[_-]?key|access[_-]?token|token|secret|password|key|authorization)\b
         \\?["']?\s*[=:]\s*\\?["']?(?:Bearer\s+|Basic\s+)?
       | \bBearer\s+
+      | \bticket[.=]
     )
     (?!\[redacted\])[^\s"'&,;)}\]@]{6,}
     | \b(?-i:sk|pk|rk|gsk|hf|xai|ghp|glpat|sbx)[-_][A-Za-z0-9_-]{8,}

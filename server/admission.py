@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fastapi import WebSocket
 
 from sandbox.errors import UserError
+from sandbox.redaction import masked
 from server.auth import Identity, TooMany
 from server.deps import bearer
 from server.services import Services
@@ -32,6 +33,8 @@ async def admitted(socket: WebSocket, services: Services, session: str) -> tuple
     ]
     if tickets:
         who = services.keys.use_ticket(tickets[0], session)
+        if who.key is not None:
+            who = await asyncio.to_thread(services.keys.renewed, who)
     else:
         who = await asyncio.to_thread(services.keys.identify, bearer(socket))
     services.keys.count(who)
@@ -53,4 +56,4 @@ async def turn_away(socket: WebSocket, code: fr.Close, why: str) -> None:
     """Close with a code that a client can read: only an accepted socket has one."""
     offered = socket.scope.get("subprotocols", [])
     await socket.accept(subprotocol=fr.SUBPROTOCOL if fr.SUBPROTOCOL in offered else None)
-    await socket.close(int(code), why.encode()[:120].decode("utf-8", "ignore"))
+    await socket.close(int(code), masked(why).encode()[:120].decode("utf-8", "ignore"))

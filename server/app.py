@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -63,7 +64,7 @@ def create_app(
         sockets.router,
     ):
         app.include_router(router)
-    for kind in (SandboxError, RequestValidationError, HTTPException, Exception):
+    for kind in (SandboxError, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer)
     hosts = server.hosts or (loopback_hosts(server.host) if is_loopback(server.host) else ())
     app.add_middleware(Guard, hosts=hosts, origins=server.origins, max_body=server.max_body_bytes)
@@ -71,7 +72,7 @@ def create_app(
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    if not isinstance(error, SandboxError | RequestValidationError | HTTPException):
+    if not isinstance(error, SandboxError | RequestValidationError | ValidationError | HTTPException):
         log.error("failed", path=request.scope["path"], error=type(error).__name__, exc_info=error)
     if request.scope["path"].startswith("/v1/"):
         return openai_errors.error_response(error)

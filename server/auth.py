@@ -78,6 +78,14 @@ class Identity:
             what = "this session" if scope in self.scopes else f"'{scope}'"
             raise Forbidden(f"This key is not good for {what}. Ask the operator for one that is.")
 
+    def check_everywhere(self, scope: str) -> None:
+        """Raise ``Forbidden`` unless a scope is held for the whole server."""
+        self.check(scope)
+        if self.session is not None:
+            raise Forbidden(
+                f"This key is good for session {self.session} only. Ask the operator for another."
+            )
+
     def check_budget(self) -> None:
         """Raise ``OverBudget`` if the key has spent what it may."""
         if self.budget is not None and self.spent >= self.budget:
@@ -134,7 +142,9 @@ class Keys:
 
     def _known_by(self, secret: str | None) -> Identity:
         if not secret or not secret.startswith(KEY_PREFIX):
-            raise Unauthorized("A key is needed, as the header 'Authorization: Bearer sbx_…'.")
+            raise Unauthorized(
+                "A key is needed: send the header Authorization, with Bearer and the key (sbx_…)."
+            )
         hashed = digest(secret)
         known = self._known.get(hashed)
         now = time.time()
@@ -292,8 +302,9 @@ class Keys:
                     f"To join, agree to the text: send consent '{invite['consent_version']}'. It reads: "
                     f"{invite['consent_text']}"
                 )
-            taken = sa.select(KEYS.c.id).where(KEYS.c.session == session, KEYS.c.person == person)
-            if connection.execute(taken).first():
+            known = sa.select(KEYS.c.person).where(KEYS.c.session == session, KEYS.c.person.is_not(None))
+            taken = {name.casefold() for name in connection.execute(known).scalars()}
+            if person.casefold() in taken:
                 raise UserError(f"Somebody has joined as '{person}'. Choose another name.")
             key = _insert(
                 connection, CreateKey(name=person, scopes=("watch", "join"), session=session), person

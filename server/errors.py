@@ -5,8 +5,10 @@ The OpenAI-compatible API has its own form of them (``server.openai.errors``).
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -28,6 +30,22 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
     SandboxError: (500, "internal"),
 }
 _REFUSED = {"refused": 409, "invalid": 422, "busy": 503, "unavailable": 503}
+
+
+class Fault(BaseModel):
+    """What went wrong: ``code`` is for programs, ``message`` for people."""
+
+    code: str
+    message: str
+
+
+class Faulty(BaseModel):
+    """An error's answer."""
+
+    error: Fault
+
+
+TOLD: dict[int | str, dict[str, Any]] = {"4XX": {"model": Faulty, "description": "What went wrong"}}
 
 
 class NotFound(SessionError):

@@ -64,6 +64,7 @@ class Guard:
         started = time.perf_counter()
         status = 500
         read = 0
+        begun = False
 
         async def limited() -> Message:
             nonlocal read
@@ -74,7 +75,10 @@ class Guard:
             return message
 
         async def noted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
+            if read > self._max_body and not begun:
+                return
+            begun = True
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
@@ -83,6 +87,9 @@ class Guard:
 
         try:
             await self._app(scope, limited, noted)
+            if read > self._max_body and not begun:
+                status = 413
+                await _answer(scope, send, 413, f"The body may have {self._max_body:,} bytes.")
         finally:
             log.info(
                 "request",
@@ -110,9 +117,16 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or (scope["type"] == "http" and scope["method"] in _SAFE):
             return None
-        if origin.rstrip("/") in self._origins or urlsplit(origin).netloc == host:
+        if origin.rstrip("/") in self._origins or (host and _netloc(origin) == host):
             return None
         return "Pages from this origin may not call the server. Its operator can add it to 'origins'."
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # brackets without an address in them
+        return None
 
 
 def loopback_hosts(host: str) -> tuple[str, ...]:

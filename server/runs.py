@@ -101,6 +101,8 @@ class Runs:
         self, key: str, who: Identity, person: str | None, cid: str, command: do.Command
     ) -> Result:
         """Have a command carried out, once. Raises ``SessionError`` for an unknown session."""
+        if isinstance(command, do.ChangeModel | do.AddSeat) and command.model is not None:
+            self._server.check_model(command.model)  # before it is kept: there may be a key in it
         body = {"person": person, "command": command.model_dump(mode="json")}
         if (run := self._runs.get(key)) and not run.is_lost:
             kept = await self._keep(run.handle.id, key, who, cid, command.do, body)

@@ -74,7 +74,11 @@ class ServerSettings(BaseSettings):
         self._check_pattern(spec)
 
     def _check_pattern(self, spec: str) -> None:
-        if not any(fnmatchcase(spec, pattern) for pattern in self.models):
+        # Some of LiteLLM's providers take an address for a model's name: those must be allowed as such.
+        if not any(
+            fnmatchcase(spec, pattern) and (pattern == "*" or "://" in pattern or "://" not in spec)
+            for pattern in self.models
+        ):
             raise SocietyError(
                 f"This server may not seat '{spec}'. Its operator can add a pattern to 'models'; it allows: "
                 f"{', '.join(self.models)}."

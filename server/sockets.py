@@ -126,7 +126,9 @@ class Connection:
 
     async def _close(self, why: str | None, sender: asyncio.Task[None]) -> None:
         failed = None if sender.cancelled() else sender.exception()
-        if failed is not None and not isinstance(failed, WebSocketDisconnect | RuntimeError):
+        if isinstance(failed, WebSocketDisconnect | RuntimeError):  # the client has left
+            failed = None
+        if failed is not None:
             log.error("sending_failed", session=self._key, error=self._services.redact(repr(failed)))
         number = int(_CODES.get(why or ("failed" if failed is not None else ""), 1000))
         log.info("socket_closed", session=self._key, person=self._person, code=number)

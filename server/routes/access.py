@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.auth import TICKET_S
 from server.deps import Parts, Who
+from server.errors import TOLD
 from server.routes.sessions import found
 from server.wire.views import (
     CreateInvite,
@@ -22,7 +23,7 @@ from server.wire.views import (
     SocketTicket,
 )
 
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix="/api/v1", tags=["access"], responses=TOLD)
 
 
 class Me(BaseModel):
@@ -58,21 +59,21 @@ async def me(who: Who) -> Me:
 @router.get("/keys")
 async def list_keys(who: Who, services: Parts) -> list[KeyView]:
     """All keys, by what they begin with."""
-    who.check("admin")
+    who.check_everywhere("admin")
     return await asyncio.to_thread(services.keys.listing)
 
 
 @router.post("/keys", status_code=201)
 async def create_key(wanted: CreateKey, who: Who, services: Parts) -> NewKey:
     """A new key; it is shown this once."""
-    who.check("admin")
+    who.check_everywhere("admin")
     return await asyncio.to_thread(services.keys.create, wanted)
 
 
 @router.delete("/keys/{key}")
 async def revoke_key(key: int, who: Who, services: Parts) -> KeyView:
     """End a key. Its sockets close within moments."""
-    who.check("admin")
+    who.check_everywhere("admin")
     return await asyncio.to_thread(services.keys.revoke, str(key))
 
 

@@ -14,14 +14,14 @@ from sandbox.rubric import Rubric
 from sandbox.society import Absence, ModelSpec
 from server.auth import Identity
 from server.deps import Parts, Who, person_of
-from server.errors import Refused
+from server.errors import TOLD, Refused
 from server.rights import SCOPE_OF
 from server.runs import Result
 from server.services import Services
 from server.wire import commands as do
 from server.wire.views import Done
 
-router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["commands"])
+router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["commands"], responses=TOLD)
 Cid = Annotated[
     str | None,
     Header(

@@ -9,9 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from sandbox.errors import StoreError
 from server.deps import Parts, Who
-from server.errors import problem
+from server.errors import TOLD, problem
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], responses=TOLD)
 
 
 @router.get("/healthz")
@@ -33,5 +33,5 @@ async def readyz(services: Parts) -> dict[str, str] | Response:
 @router.get("/metrics", response_class=Response)
 async def metrics(who: Who, services: Parts) -> Response:
     """For Prometheus. Needs the scope ``admin`` where keys are needed."""
-    who.check("admin")
+    who.check_everywhere("admin")
     return Response(services.metrics.render(), media_type=CONTENT_TYPE_LATEST)

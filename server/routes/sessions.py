@@ -11,7 +11,7 @@ from tempfile import mkstemp
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
 from sandbox.blueprint import check, examples, read_society, society_from_text
@@ -27,16 +27,17 @@ from sandbox.text import storable
 from server.auth import Identity
 from server.blinding import Blinder, masked_rating
 from server.deps import Parts, Who
-from server.errors import NotFound
+from server.errors import TOLD, NotFound
 from server.routes.control import perform
 from server.services import Services
 from server.wire import commands as do
 from server.wire.snapshot import Snapshot
 from server.wire.views import CreateSession, Estimate, Fork, Limit, Page, SessionView
 
-router = APIRouter(prefix="/api/v1", tags=["sessions"])
+router = APIRouter(prefix="/api/v1", tags=["sessions"], responses=TOLD)
 _MEDIA = {"jsonl": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 After = Annotated[int, Query(ge=0, lt=2**53, description="the last one you have")]
+Number = Annotated[int | None, Query(ge=0, lt=2**31)]
 PageLimit = Annotated[Limit, Query(description="rows at most")]
 
 
@@ -79,7 +80,7 @@ async def list_examples(who: Who) -> dict[str, str]:
 @router.post("/sessions", status_code=201)
 async def create_session(wanted: CreateSession, who: Who, services: Parts) -> SessionView:
     """A new session."""
-    who.check("run")
+    who.check_everywhere("run")
     society = await asyncio.to_thread(_society, wanted, services)
     handle = await asyncio.to_thread(
         lambda: sessions.create(services.store.database, services.store.log, society, lease=False)
@@ -205,7 +206,7 @@ async def page_interactions(
     services: Parts,
     after: After = 0,
     limit: PageLimit = 100,
-    round: int | None = None,
+    round: Number = None,
     seat: str | None = None,
 ) -> Page:
     """Interactions by their number."""
@@ -219,7 +220,7 @@ async def page_messages(
     services: Parts,
     after: After = 0,
     limit: PageLimit = 100,
-    interaction: int | None = None,
+    interaction: Number = None,
     seat: str | None = None,
 ) -> Page:
     """Messages in the order they were said."""
@@ -234,7 +235,7 @@ async def page_ratings(
     services: Parts,
     after: After = 0,
     limit: PageLimit = 100,
-    interaction: int | None = None,
+    interaction: Number = None,
     target: str | None = None,
     rater: str | None = None,
 ) -> Page:
@@ -289,7 +290,7 @@ async def delete_session(session: str, who: Who, services: Parts) -> None:
     services.glances.forget(row.key)
 
 
-@router.get("/schema/frames", response_class=PlainTextResponse)
+@router.get("/schema/frames", response_class=JSONResponse)
 async def frames_schema(form: Literal["json-schema", "asyncapi"] = "asyncapi") -> Response:
     """The live protocol, as JSON Schema or AsyncAPI 3."""
     from server.wire.schema import asyncapi_text, json_schema_text

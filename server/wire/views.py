@@ -114,7 +114,7 @@ class CreateKey(_Body):
     scopes: tuple[Scope, ...] = Field(min_length=1)
     session: str | None = Field(default=None, max_length=64, description="good for this session only")
     expires_in_s: float | None = Field(default=None, gt=0)
-    per_minute: int | None = Field(default=None, ge=1)
+    per_minute: int | None = Field(default=None, ge=1, le=1_000_000_000)
     budget: float | None = Field(default=None, ge=0)
 
 
