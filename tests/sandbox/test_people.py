@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from support import engine_for, events_of, scripted, small_society
+from people_support import in_session, of, waits
+from support import engine_for, events_of, small_society
 
 from sandbox import events as ev
 from sandbox.engine import Engine
-from sandbox.errors import ModelUnavailable, SessionError, SocietyError
-from sandbox.exchange import Reply, Request
-from sandbox.models.base import OnDelta
+from sandbox.errors import SessionError
 from sandbox.progress import fold
 from sandbox.records import assemble
-from sandbox.rubric import Criterion, Rubric
 from sandbox.running import Store
 from sandbox.society import Human
 from sandbox.store import sessions
-
-T = TypeVar("T")
-
-
-def in_session(
-    store: Store, work: Callable[[Engine], Awaitable[Any]], **changes: object
-) -> tuple[list[ev.Event], Any]:
-    """Does some work with an engine; returns the events and what the work brought."""
-    handle = sessions.create(store.database, store.log, small_society(rounds=0, **changes))
-
-    async def run() -> Any:
-        return await work(engine_for(store, handle))
-
-    result = asyncio.run(run())
-    return events_of(store, handle.key), result
-
-
-async def waits(engine: Engine, count: int = 1) -> list[ev.TurnAwaited]:
-    """What waits, once so much does."""
-    async with asyncio.timeout(10):
-        while len(engine.people.waiting()) < count:
-            await asyncio.sleep(0.001)
-    return engine.people.waiting()
-
-
-def of(events: list[ev.Event], kind: type[T]) -> list[T]:
-    return [event for event in events if isinstance(event, kind)]
 
 
 def test_a_person_answers_and_revises_as_the_centre(sqlite_store: Store) -> None:
@@ -304,149 +274,3 @@ def test_people_do_not_follow_into_a_fork(sqlite_store: Store) -> None:
     fork = sessions.fork(store.database, store.log, handle.key)
     assert fold(events_of(store, handle.key)).people
     assert not fold(events_of(store, fork.key)).people
-
-
-def test_a_seat_speaks_through_another_model_from_its_next_request_on(sqlite_store: Store) -> None:
-    async def work(engine: Engine) -> None:
-        await engine.ask("One?", "S1", society=False)
-        await engine.change_model("S1", "scripted/echo")
-        await engine.ask("Two?", "S1", society=False)
-        with pytest.raises(SocietyError):
-            await engine.change_model("S1", "scripted/nobody")
-        with pytest.raises(SessionError, match="no seat"):
-            await engine.change_model("S9", "scripted/kind")
-        await engine.ask("Three?", "S1", society=False)
-
-    events, _ = in_session(sqlite_store, work)
-    models = [message.usage.model for message in of(events, ev.MessagePosted) if message.usage]
-    assert models == ["scripted/steady", "scripted/echo", "scripted/echo"]
-    (changed,) = of(events, ev.SeatChanged)
-    assert (changed.model, changed.before) == ("scripted/echo", "scripted/steady")
-
-
-def test_a_local_model_that_can_not_be_loaded_is_not_seated(sqlite_store: Store) -> None:
-    class Missing:
-        async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
-            raise ModelUnavailable("There is no such adapter.")
-
-    store = sqlite_store
-    handle = sessions.create(store.database, store.log, small_society(rounds=0))
-
-    def models(spec: str) -> Any:
-        return Missing() if spec.startswith("local/") else scripted(spec)
-
-    async def run() -> None:
-        engine = engine_for(store, handle, models)
-        with pytest.raises(ModelUnavailable):
-            await engine.change_model("S1", "local/smollm2#nothing")
-        await engine.ask("Still there?", "S1", society=False)
-
-    asyncio.run(run())
-    assert not of(events_of(store, handle.key), ev.SeatChanged)
-    assert of(events_of(store, handle.key), ev.MessagePosted)
-
-
-def test_new_norms_hold_from_then_on_and_what_has_begun_ends_under_the_old(sqlite_store: Store) -> None:
-    wit = Criterion(name="wit", question="How witty is it?", worst="dull", best="sharp")
-    norms = Rubric(criteria=(wit,), peer="wit")
-
-    async def work(engine: Engine) -> None:
-        await engine.people.take("S0", "Ann", "wait")
-        old = asyncio.create_task(engine.ask("Old?", "S1", society=True))
-        (turn,) = await waits(engine)
-        await engine.change_rubric(norms)
-        engine.people.answer(turn.interaction, turn.step, "Ann", value=4)
-        await old
-        await engine.people.give_back("S0", "Ann")
-        await engine.ask("New?", "S1", society=True)
-        with pytest.raises(SocietyError, match="no prompts in language 'xx'"):
-            await engine.change_rubric(norms.model_copy(update={"language": "xx"}))
-
-    events, _ = in_session(sqlite_store, work)
-    old, new = assemble(events)
-    assert {(r.rubric, r.dimension) for r in old.ratings} == {(1, "alignment"), (1, "engagement")}
-    assert {(r.rubric, r.dimension) for r in new.ratings} == {(2, "wit")}
-    assert [event.rubric.version for event in of(events, ev.RubricChanged)] == [2]
-
-
-def test_questions_off_the_record_leave_no_trace_and_disturb_nobody(sqlite_store: Store) -> None:
-    async def work(engine: Engine) -> list[ev.Event]:
-        await engine.people.take("S0", "Ann", "wait")
-        aside = await engine.aside()
-        pieces: list[str] = []
-        told = await aside.deliberate("S1", "Is it right?", on_delta=lambda step, _: pieces.append(step))
-        assert set(pieces) == {"draft", "revision"}
-        return told
-
-    events, told = in_session(sqlite_store, work)
-    assert [event.type for event in events] == ["session_created", "seat_taken"]
-    assert told[-1] == ev.InteractionFinished(interaction=0, outcome="revised")
-    assert all(rating.usage for rating in of(told, ev.RatingGiven))
-    assert not of(told, ev.TurnAwaited)
-
-
-def test_talk_and_questions_beside_a_running_round_get_numbers_of_their_own(sqlite_store: Store) -> None:
-    store = sqlite_store
-    handle = sessions.create(store.database, store.log, small_society(rounds=4, size=(3, 3)))
-
-    class Slow:
-        async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
-            await asyncio.sleep(0.002)
-            return await scripted("scripted/steady").generate(request, on_delta)
-
-    async def run() -> None:
-        engine = engine_for(store, handle, lambda _: Slow())
-        running = asyncio.create_task(engine.run())
-        beside = [
-            asyncio.create_task(
-                engine.say(f"Message {n}", ["S1"]) if n % 2 else engine.ask(f"Q{n}", "S2", society=True)
-            )
-            for n in range(12)
-        ]
-        numbers = await asyncio.gather(*beside)
-        assert len(set(numbers)) == 12
-        await running
-
-    asyncio.run(run())
-    events = events_of(store, handle.key)
-    started = [event.interaction for event in of(events, ev.InteractionStarted)]
-    assert len(started) == len(set(started)) == 4 * 9 + 12
-    assert {record.outcome for record in assemble(events)} <= {"revised", "answered"}
-    assert events[-1].type in ("run_finished", "interaction_finished")
-
-
-def test_a_run_does_not_wait_for_who_is_asked_outside_its_rounds(sqlite_store: Store) -> None:
-    store = sqlite_store
-    handle = sessions.create(store.database, store.log, small_society(rounds=2))
-
-    async def left_open() -> None:
-        engine = engine_for(store, handle)
-        await engine.people.take("S1", "Ann", "wait")
-        said = asyncio.create_task(engine.say("Are you there?", ["S1"], "Bob"))
-        await waits(engine)
-        said.cancel()
-        await asyncio.wait([said])
-
-    async def run() -> None:
-        engine = engine_for(store, handle)
-        running = asyncio.create_task(engine.run())
-        loose = asyncio.create_task(engine.finish_loose_ends())
-        async with asyncio.timeout(20):
-            while engine.progress.rounds_done < 2:
-                for turn in engine.people.waiting("Ann"):
-                    if turn.purpose != "chat" and turn.interaction not in done:
-                        done.add(turn.interaction)
-                        await engine.people.until_asked(turn.interaction, turn.step, 5)
-                        engine.people.skip(turn.interaction, turn.step, "Ann")
-                await asyncio.sleep(0.001)
-            await running
-        (turn,) = engine.people.waiting("Ann")
-        engine.people.answer(turn.interaction, turn.step, "Ann", text="I am.")
-        await loose
-
-    done: set[int] = set()
-    asyncio.run(left_open())
-    asyncio.run(run())
-    events = events_of(store, handle.key)
-    assert [m.text for m in of(events, ev.MessagePosted) if m.person] == ["I am."]
-    assert not fold(events).open

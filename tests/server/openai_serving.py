@@ -17,6 +17,8 @@ from sandbox.running import Store
 from sandbox.society import Agent, Society
 from sandbox.store import sessions
 
+HELLO = [{"role": "user", "content": "Is it right?"}]
+
 
 class Served(NamedTuple):
     """A server whose own session is ``session``."""
@@ -70,3 +72,18 @@ def chunks(response: httpx.Response) -> list[dict[str, Any]]:
 def text_of(events: list[dict[str, Any]]) -> str:
     """What a chat stream said."""
     return "".join(c["delta"].get("content") or "" for event in events for c in event["choices"])
+
+
+def ask(client: httpx.Client, model: str = "sandbox/S0", **body: Any) -> httpx.Response:
+    """A question to a model, off the record."""
+    return client.post("/chat/completions", json={"model": model, "messages": HELLO, **body})
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """The error in an answer, which has OpenAI's shape."""
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["message"]
+    error: dict[str, Any] = body["error"]
+    return error

@@ -1,4 +1,4 @@
-"""Ten thousand frames of nonsense, and requests made up from the description: nothing falls over."""
+"""Ten thousand frames of nonsense, and frames over the limit: nothing falls over."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, settings
 from serving import Live, Server, app_in, create, live, serve, wait_for
 from websockets.exceptions import ConnectionClosed
 
@@ -162,41 +160,3 @@ def test_nonsense_on_the_wire_is_not_answered_with_a_fall(base: str) -> None:
                 + rng.randbytes(400)
             )
     assert httpx.get(f"{base}/healthz").status_code == 200
-
-
-@pytest.mark.timeout(280)
-def test_requests_made_up_from_the_description_are_never_a_fault(base: str) -> None:
-    """No 500, whatever is sent that fits the OpenAPI, or doesn't."""
-    with httpx.Client(base_url=base, timeout=60) as client:
-        session = create(client, rounds=1)
-        asked = 0
-        schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
-        wanted = schema.include(path_regex="^/(api|healthz|readyz)").exclude(path_regex="/frames|/export")
-
-        for operation in (found.ok() for found in wanted.get_all_operations()):
-
-            @settings(
-                max_examples=4,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            def check(case: Any) -> None:
-                nonlocal asked
-                if "session" in (case.path_parameters or {}):
-                    case.path_parameters["session"] = session
-                response = case.call(timeout=60)
-                asked += 1
-                assert response.status_code < 500 or response.status_code in (502, 503), (
-                    case.method,
-                    case.path,
-                    response.text,
-                )
-
-            from hypothesis import given
-
-            if (operation.method, operation.path) == ("delete", "/api/v1/sessions/{session}"):
-                continue
-            given(case=operation.as_strategy())(check)()
-    assert asked > 80

@@ -1,0 +1,104 @@
+"""Bodies that are too large, packed or wrong are told so, and are no fault."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from serving import app_in, create, serve
+
+FRIEND = "https://friend.example"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    app = app_in(tmp_path_factory.mktemp("security"), origins=(FRIEND,), max_body_bytes=100_000)
+    with serve(app) as url:
+        yield url
+
+
+@pytest.fixture
+def client(base: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=base, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def logged(base: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
+    """What the server has logged as an error so far."""
+    return lambda: [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+def said_to(base: str, request: str) -> bytes:
+    """The answer to a request sent as it is; its head ends with ``Connection: close``."""
+    with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as raw:
+        raw.settimeout(20)
+        raw.sendall(f"{request}Connection: close\r\n\r\n".encode())
+        return raw.makefile("rb").read()
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+# Bodies and faults
+
+
+def test_a_body_over_the_limit_is_refused_however_it_comes(base: str, client: httpx.Client) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(200):
+            yield b" " * 10_000
+
+    for content in (b"[" + b"1," * 100_000, endless()):
+        for path in ("/api/v1/sessions", "/v1/embeddings"):
+            refused = client.post(path, content=content, headers=JSON)  # type: ignore[arg-type]
+            assert refused.status_code == 413, refused.text
+            assert "100,000" in refused.json()["error"]["message"]
+            content = endless() if not isinstance(content, bytes) else content
+    for length in ("99999999999", "-1", "1e3", "0x10", "١٢"):
+        head = f"POST /api/v1/sessions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n"
+        assert status_of(said_to(base, head)) in (400, 413), length
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_packed_body_is_not_unpacked(client: httpx.Client) -> None:
+    bomb = gzip.compress(b'{"example": "scripted"' + b" " * 50_000_000 + b"}")
+    assert len(bomb) < 100_000
+    small = gzip.compress(b'{"example": "scripted"}')
+    for content in (bomb, small):
+        began = time.monotonic()
+        packed = client.post(
+            "/api/v1/sessions", content=content, headers={**JSON, "Content-Encoding": "gzip"}
+        )
+        assert packed.status_code in (400, 415, 422), packed.text
+        assert time.monotonic() - began < 5
+
+
+def test_a_wrong_request_is_told_so_and_is_no_fault(client: httpx.Client, logged: Any) -> None:
+    session = create(client, seats="2x2")
+    at = f"/api/v1/sessions/{session}"
+    for method, path, body in (
+        ("PUT", f"{at}/seats/!!/model", {"model": "scripted/kind"}),
+        ("POST", f"{at}/seats/%00/take", {}),
+        ("POST", f"{at}/seats/{'x' * 99}/leave", None),
+        ("GET", f"{at}/messages?interaction={10**30}", None),
+        ("GET", f"{at}/interactions?round={10**30}", None),
+        ("GET", f"{at}/ratings?interaction={-(10**30)}", None),
+        ("GET", f"{at}/events?after={10**30}", None),
+        ("DELETE", f"/api/v1/keys/{10**30}", None),
+        ("POST", f"{at}/fork", {"at": 10**30}),
+        ("POST", f"{at}/turns", {"interaction": 10**30, "step": "draft"}),
+        ("PUT", f"{at}/rubric", {"language": "../../etc"}),
+    ):
+        response = client.request(method, path, json=body)
+        assert response.status_code in (409, 422), (path, response.text)
+        assert set(response.json()) == {"error"}
+        assert ".db" not in response.text, "nor where anything is kept"
+        assert "Traceback" not in response.text
+    assert logged() == []

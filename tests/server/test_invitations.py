@@ -1,0 +1,212 @@
+"""How people come in: invitations, what they agree to, and the tickets of browsers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from guarding import Guarded, closed_with, guard
+from serving import Live, app_in, create, live, serve
+from websockets.exceptions import ConnectionClosed
+
+from sandbox.running import Store
+from sandbox.store.tables import ConsentRow, KeyRow
+from server import auth
+from server.auth import Keys
+from server.wire.views import CreateKey, Join
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    with guard(tmp_path_factory.mktemp("access")) as guarded:
+        yield guarded
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Guarded]:
+    with guard(tmp_path) as guarded:
+        yield guarded
+
+
+def test_an_invitation_is_good_once_however_many_hurry(guarded: Guarded) -> None:
+    session = create(guarded.admin)
+    ticket = guarded.invited(session)
+    with guarded.client(None) as nobody, ThreadPoolExecutor(8) as pool:
+        bodies = [{"ticket": ticket, "person": f"P{n}"} for n in range(8)]
+        codes = sorted(
+            pool.map(lambda body: nobody.post("/api/v1/invites/join", json=body).status_code, bodies)
+        )
+    assert codes == [201, *[401] * 7]
+    people = [key["person"] for key in guarded.admin.get("/api/v1/keys").json() if key["person"]]
+    assert len(people) == 1
+
+
+def test_an_invitation_ends(guarded: Guarded) -> None:
+    session = create(guarded.admin)
+    short = guarded.invited(session, expires_in_s=0.05)
+    time.sleep(0.1)
+    with guarded.client(None) as nobody:
+        for way in ("look", "join"):
+            body = {"ticket": short} | ({"person": "Ann"} if way == "join" else {})
+            refused = nobody.post(f"/api/v1/invites/{way}", json=body)
+            assert refused.status_code == 401
+            assert "expired" in refused.json()["error"]["message"]
+        deleted = guarded.invited(session)
+        guarded.admin.delete(f"/api/v1/sessions/{session}").raise_for_status()
+        assert nobody.post("/api/v1/invites/look", json={"ticket": deleted}).status_code == 401
+        gone = guarded.admin.post(f"/api/v1/sessions/{session}/invites", json={})
+        assert gone.status_code == 404
+        codes = [
+            nobody.post("/api/v1/invites/look", json={"ticket": "x" * 32}).status_code for _ in range(60)
+        ]
+        assert codes[-1] == 429, "nor can tickets be tried by the thousand"
+
+
+@pytest.mark.parametrize("name", ["Ann", "ann", "ANN", "Ann "])
+def test_two_people_never_look_the_same(guarded: Guarded, name: str) -> None:
+    session, other = create(guarded.admin), create(guarded.admin)
+    guarded.keys.join(Join(ticket=guarded.invited(session, person="Ann")))
+    ticket = guarded.invited(session)
+    with guarded.client(None) as nobody:
+        refused = nobody.post("/api/v1/invites/join", json={"ticket": ticket, "person": name})
+        assert refused.status_code == 422, refused.text
+        joined = nobody.post("/api/v1/invites/join", json={"ticket": ticket, "person": "Bob"})
+        assert joined.status_code == 201, "a refusal costs no ticket"
+        elsewhere = nobody.post(
+            "/api/v1/invites/join", json={"ticket": guarded.invited(other), "person": "Ann"}
+        )
+        assert elsewhere.status_code == 201
+
+
+def test_who_joins_agrees_to_the_version_shown_and_that_is_kept(guarded: Guarded) -> None:
+    session = create(guarded.admin)
+    ticket = guarded.invited(session, consent_version="v2", consent_text="May we keep it?")
+    with guarded.client(None) as nobody:
+        for consent in (None, "", "v1", "V2", "v2 "):
+            body = {"ticket": ticket, "person": "Ann", "consent": consent}
+            refused = nobody.post("/api/v1/invites/join", json=body)
+            assert refused.status_code == 422, consent
+            assert "'v2'" in refused.json()["error"]["message"]
+        table = ConsentRow.__table__  # type: ignore[attr-defined]
+        with guarded.keys.database.reading() as connection:
+            assert connection.execute(sa.select(table)).all() == []
+        began = time.time()
+        body = {"ticket": ticket, "person": "Ann", "consent": "v2"}
+        assert nobody.post("/api/v1/invites/join", json=body).status_code == 201
+    with guarded.keys.database.reading() as connection:
+        (row,) = connection.execute(sa.select(table)).mappings().all()
+    assert (row["person"], row["version"], row["text"]) == ("Ann", "v2", "May we keep it?")
+    assert began - 1 <= row["time"] <= time.time() + 1
+
+
+async def test_who_joined_is_that_person_in_that_session_whatever_they_say(guarded: Guarded) -> None:
+    session, other = create(guarded.admin, rounds=0), create(guarded.admin)
+    joined = guarded.keys.join(Join(ticket=guarded.invited(session, person="Ann"), person="Eve"))
+    assert joined.person == "Ann", "an invitation by name is for that name"
+    with guarded.client(joined.key, **{"X-Sandbox-Person": "Bob"}) as ann:
+        me = ann.get("/api/v1/me").json()
+        assert (me["person"], me["session"], me["scopes"]) == ("Ann", session, ["join", "watch"])
+        ann.post(
+            f"/api/v1/sessions/{session}/messages", json={"text": "Hello", "to": ["B1"]}
+        ).raise_for_status()
+        taken = ann.post(f"/api/v1/sessions/{session}/seats/A1/take", json={})
+        taken.raise_for_status()
+        assert ann.get(f"/api/v1/sessions/{other}").status_code == 403
+        for path in ("start", "pause", "fork", "invites"):
+            assert ann.post(f"/api/v1/sessions/{session}/{path}", json={}).status_code == 403, path
+    async with guarded.live(session, joined.key, query={"person": "Bob"}) as connection:
+        client = Live(connection)
+        hello = await client.next("session.hello")
+        assert hello["data"]["person"] == "Ann"
+        assert (await client.command("1", do="say", text="Hello", to=["B1"]))["type"] == "ack"
+    items = guarded.admin.get(f"/api/v1/sessions/{session}/messages").json()["items"]
+    assert {item["seat"] for item in items} == {"Ann", "B1"}
+    events = guarded.admin.get(f"/api/v1/sessions/{session}/events").json()["items"]
+    assert [e["event"]["person"] for e in events if e["event"]["type"] == "seat_taken"] == ["Ann"]
+    assert "Bob" not in str(events)
+    rows = KeyRow.__table__  # type: ignore[attr-defined]
+    with guarded.keys.database.reading() as connection:
+        row = connection.execute(sa.select(rows).where(rows.c.person == "Ann")).mappings().one()
+    assert (row["session"], row["scopes"]) == (session, "watch,join")
+
+
+async def test_a_ticket_opens_one_socket_of_its_session(shared: Guarded) -> None:
+    session, other = create(shared.admin), create(shared.admin)
+
+    def ticket() -> str:
+        made = shared.admin.post("/api/v1/tickets", params={"session": session})
+        assert made.status_code == 201
+        return str(made.json()["ticket"])
+
+    async def code(where: str, *offered: str, **options: Any) -> int:
+        async with live(shared.base, where, subprotocols=["sandbox.v1", *offered], **options) as connection:
+            return await closed_with(connection)
+
+    good = ticket()
+    async with live(shared.base, session, subprotocols=["sandbox.v1", f"ticket.{good}"]) as connection:
+        assert connection.subprotocol == "sandbox.v1", "never the ticket: it would be shown"
+        await Live(connection).next("session.snapshot")
+    assert await code(session, f"ticket.{good}") == 4401
+    wrong = ticket()
+    assert await code(other, f"ticket.{wrong}") == 4403
+    assert await code(session, f"ticket.{wrong}") == 4401, "a wrong try spends it"
+    assert await code(session, "ticket.") == 4401
+    assert await code(session, "ticket.unknown") == 4401
+    assert await code(session, query={"ticket": ticket()}) == 4401
+    assert await code(session, additional_headers={"Authorization": f"Bearer {ticket()}"}) == 4401
+
+
+async def test_a_ticket_ends_with_its_time_and_with_its_key(
+    shared: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = create(shared.admin)
+    key = shared.key("watch")
+    with shared.client(key.key) as client:
+        early = client.post("/api/v1/tickets", params={"session": session}).json()["ticket"]
+        monkeypatch.setattr(auth, "TICKET_S", 0.05)
+        short = client.post("/api/v1/tickets", params={"session": session}).json()["ticket"]
+    time.sleep(0.1)
+    for ticket in (short, early):
+        if ticket is early:
+            shared.keys.revoke(str(key.id))
+        async with live(shared.base, session, subprotocols=["sandbox.v1", f"ticket.{ticket}"]) as connection:
+            with pytest.raises(ConnectionClosed) as closed:
+                await connection.recv()  # not even a greeting
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4401
+
+
+async def test_a_persons_ticket_makes_nobody_else(guarded: Guarded) -> None:
+    session = create(guarded.admin)
+    joined = guarded.keys.join(Join(ticket=guarded.invited(session, person="Ann")))
+    with guarded.client(joined.key) as ann:
+        ticket = ann.post("/api/v1/tickets").json()["ticket"]
+    offered = ["sandbox.v1", f"ticket.{ticket}"]
+    async with live(guarded.base, session, subprotocols=offered, query={"person": "Bob"}) as connection:
+        hello = await Live(connection).next("session.hello")
+    assert (hello["data"]["person"], hello["data"]["scopes"]) == ("Ann", ["join", "watch"])
+
+
+def test_a_server_without_keys_takes_any_and_inviting_somebody_locks_nobody_out(tmp_path: Path) -> None:
+    with serve(app_in(tmp_path)) as base, _client(base, "sbx_of-another-server") as client:
+        session = create(client)
+        ticket = client.post(f"/api/v1/sessions/{session}/invites", json={"person": "Ann"}).json()["ticket"]
+        key = client.post("/api/v1/invites/join", json={"ticket": ticket}).json()["key"]
+        with _client(base, key) as ann:
+            assert ann.get("/api/v1/me").json()["person"] == "Ann"
+    store = Store.open(str(tmp_path / "server.db"))
+    keys = Keys(store.database, required=True, per_minute=1)
+    assert not keys.any_usable()
+    keys.create(CreateKey(name="me", scopes=("admin",)))
+    assert keys.any_usable()
+    store.close()
+
+
+def _client(base: str, key: str) -> httpx.Client:
+    return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {key}"}, timeout=30)
