@@ -221,6 +221,7 @@ def vote(
                 reason=reason,
                 method="human",
                 rubric=rubric.version,
+                person=rater,
             ),
             ev.InteractionFinished(interaction=interaction, outcome="answered"),
         )

@@ -54,16 +54,16 @@ class Blinder:
         return [recorded.event for recorded in found]
 
     def snapshot(self, view: Snapshot) -> Snapshot:
-        """A snapshot with what is hidden taken out: ratings, and the tallies they would show through."""
-        seats = {seat.name: seat for seat in view.seats}
+        """A snapshot with what is hidden taken out: ratings, and the tallies that they would show through."""
         for opened in view.open.values():
-            if any(self.hides(rating) for rating in opened.ratings):
-                opened.ratings = [
-                    masked_rating(rating) if self.hides(rating) else rating for rating in opened.ratings
-                ]
-                seat = seats.get(opened.seat)
-                if seat and seat.rated == opened.interaction:
-                    seat.drafted, seat.revised = {}, {}
+            opened.ratings = [masked_rating(r) if self.hides(r) else r for r in opened.ratings]
+        for seat in view.seats:
+            if f"{seat.rated}.draft" not in self._rated:
+                seat.drafted = {}
+            if f"{seat.rated}.revision" not in self._rated:
+                seat.revised = {}
+        for round in view.history:
+            round.ratings = {}
         return view
 
     def row(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def person_of(connection: HTTPConnection, who: Identity, named: str | None = Non
         return None
     if who.key is not None and "admin" not in who.scopes:
         return f"key {who.key}"  # nobody acts as somebody else: a name of one's own comes with an invitation
-    name = named or connection.headers.get(PERSON_HEADER)
+    name = named or _in_header(connection)
     if name is None:
         return PERSON
     if not is_person_name(name):
@@ -55,6 +55,28 @@ def person_of(connection: HTTPConnection, who: Identity, named: str | None = Non
             f"'{name[:40]}' can't be a person's name. Use letters, digits, spaces and .'_-, 32 at most."
         )
     return name
+
+
+def seen_by(connection: HTTPConnection, who: Identity, named: str | None = None) -> str | None:
+    """The person as whom somebody looks on, to whom others' ratings may be hidden; None for who sees all.
+
+    Who may only watch rates nothing; who runs sessions sees all, unless they name a person.
+    """
+    if who.person is None and (who.may("run") or not who.may("join")):
+        wants = named or _in_header(connection)
+        return person_of(connection, who, named) if wants else None
+    return person_of(connection, who, named)
+
+
+def _in_header(connection: HTTPConnection) -> str | None:
+    """A name as clients send it: UTF-8, though headers are read as Latin-1."""
+    name = connection.headers.get(PERSON_HEADER)
+    if name is None:
+        return None
+    try:
+        return name.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return name
 
 
 Who = Annotated[Identity, Depends(identity)]

@@ -26,7 +26,7 @@ from sandbox.text import storable
 from server.admission import Since, admitted, since_of, turn_away
 from server.auth import Forbidden, Identity, TooMany, Unauthorized
 from server.blinding import Blinder
-from server.deps import person_of, services_of
+from server.deps import person_of, seen_by, services_of
 from server.errors import said
 from server.hub import Channel, Entry, Listener, is_rating
 from server.rights import SCOPE_OF
@@ -62,7 +62,7 @@ async def live(socket: WebSocket, session: str, since: str | None = None, person
         row = await asyncio.to_thread(sessions.find, services.store.database, storable(session))
         if row.key != session:
             raise SessionError(f"There is no session '{session}'.")
-        name = person_of(socket, who, person) if person or who.person else None
+        name = seen_by(socket, who, person)
         place = since_of(since)
     except Unauthorized as error:
         await turn_away(socket, fr.Close.UNAUTHORIZED, str(error))

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
@@ -26,7 +26,7 @@ from sandbox.store.tables import SessionRow
 from sandbox.text import storable
 from server.auth import Identity
 from server.blinding import Blinder, masked_rating
-from server.deps import Parts, Who
+from server.deps import Parts, Who, seen_by
 from server.errors import TOLD, NotFound
 from server.routes.control import perform
 from server.services import Services
@@ -151,12 +151,12 @@ async def get_session(session: str, who: Who, services: Parts) -> SessionView:
 
 
 @router.get("/sessions/{session}/snapshot")
-async def get_snapshot(session: str, who: Who, services: Parts) -> Snapshot:
+async def get_snapshot(session: str, request: Request, who: Who, services: Parts) -> Snapshot:
     """A session at a glance, as of one event; advance it by the events after that."""
     _look(who, session)
     row = await found(services, session)
     view = await services.glances.of(row.key)
-    blinder = await _blinder(who, services, session)
+    blinder = await _blinder(request, who, services, session)
     return blinder.snapshot(view) if blinder else view
 
 
@@ -184,13 +184,13 @@ async def estimate_session(
 
 @router.get("/sessions/{session}/events")
 async def page_events(
-    session: str, who: Who, services: Parts, after: After = 0, limit: PageLimit = 100
+    session: str, request: Request, who: Who, services: Parts, after: After = 0, limit: PageLimit = 100
 ) -> Page:
     """Events in the order of the log."""
     _look(who, session)
     row = await found(services, session)
     rows = await asyncio.to_thread(queries.events, services.store.database, row.key, after, limit + 1)
-    blinder = await _blinder(who, services, session)
+    blinder = await _blinder(request, who, services, session)
     items = []
     for recorded in rows[:limit]:
         if blinder and blinder.hides(recorded.event):
@@ -231,6 +231,7 @@ async def page_messages(
 @router.get("/sessions/{session}/ratings")
 async def page_ratings(
     session: str,
+    request: Request,
     who: Who,
     services: Parts,
     after: After = 0,
@@ -242,7 +243,7 @@ async def page_ratings(
     """Ratings in the order they were given. Of one rater's, in one dimension, the last one counts."""
     where = {"interaction": interaction, "target": target, "rater": rater}
     page = await _page(session, who, services, "ratings", after, limit, where)
-    blinder = await _blinder(who, services, session)
+    blinder = await _blinder(request, who, services, session)
     return Page(items=[blinder.row(row) for row in page.items], next=page.next) if blinder else page
 
 
@@ -330,11 +331,12 @@ async def _page(
     return Page(items=items, next=more)
 
 
-async def _blinder(who: Identity, services: Services, session: str) -> Blinder | None:
-    """What hides ratings from somebody who is a person and nothing else."""
-    if not services.server.blind or who.person is None:
+async def _blinder(request: Request, who: Identity, services: Services, session: str) -> Blinder | None:
+    """What hides others' ratings from a person; None for who sees all."""
+    person = seen_by(request, who)
+    if not services.server.blind or person is None:
         return None
-    blinder = Blinder(services.store, session, who.person)
+    blinder = Blinder(services.store, session, person)
     await blinder.load()
     return blinder
 

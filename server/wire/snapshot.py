@@ -241,7 +241,7 @@ def _step(view: Snapshot, event: ev.Step) -> None:
                 opened.messages.append(event)
         case ev.RatingGiven():
             totals.ratings += 1
-            totals.unparsed += event.value is None
+            totals.unparsed += event.unparsed is not None
             if opened:
                 opened.ratings.append(event)
                 _observed(view, opened, event)
@@ -259,8 +259,8 @@ def _step(view: Snapshot, event: ev.Step) -> None:
 
 
 def _observed(view: Snapshot, opened: OpenView, event: ev.RatingGiven) -> None:
-    if not event.step.startswith("observe."):
-        return
+    if not event.step.startswith("observe.") or (event.value is None and event.unparsed is None):
+        return  # not an observer's, or hidden from who looks
     role = event.target.partition(".")[2]
     for seat in view.seats:
         if seat.name == opened.seat and opened.interaction >= seat.rated:

@@ -8,7 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import Live, app_in, create, live, serve, wait_for
+from serving import Live, app_in, create, live, serve, status, wait_for
+
+from sandbox.running import Store
+from server.auth import Keys
+from server.wire.views import CreateInvite, CreateKey, Join
 
 
 @pytest.fixture
@@ -141,6 +145,44 @@ async def test_a_person_with_a_key_of_their_own_is_blind_everywhere(tmp_path: Pa
             assert sent.status_code == 201
             shown = ratings(mine, session, target=target)
             assert any(row["value"] is not None and row["rater"] != "Ann" for row in shown)
+
+
+@pytest.mark.parametrize("how", ["named", "plain key", "invited"])
+def test_what_is_hidden_shows_through_nowhere(tmp_path: Path, how: str) -> None:
+    store = Store.open(str(tmp_path / "server.db"))
+    keys = Keys(store.database, required=True, per_minute=10_000)
+    admin = keys.create(CreateKey(name="admin", scopes=("admin",))).key
+    with serve(app_in(tmp_path, keyless=False)) as base:
+        with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {admin}"}) as operator:
+            session = create(operator, rounds=1)
+            operator.post(f"/api/v1/sessions/{session}/start").raise_for_status()
+            wait_for(lambda: status(operator, session) == "finished")
+        headers = {"Authorization": f"Bearer {admin}", "X-Sandbox-Person": "Jörg"}
+        if how == "plain key":
+            plain = keys.create(CreateKey(name="plain", scopes=("watch", "join")))
+            headers = {"Authorization": f"Bearer {plain.key}"}
+        elif how == "invited":
+            ticket = keys.invite(session, CreateInvite(person="Jörg")).ticket
+            headers = {"Authorization": f"Bearer {keys.join(Join(ticket=ticket)).key}"}
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        with httpx.Client(base_url=base, headers=raw) as client:
+            view = client.get(f"/api/v1/sessions/{session}/snapshot").json()
+            assert not any(seat["drafted"] or seat["revised"] for seat in view["seats"])
+            assert not any(round["ratings"] for round in view["history"])
+            rows = ratings(client, session, target="1.draft")
+            assert rows
+            assert all(row["value"] is None and row["masked"] for row in rows)
+            page = client.get(f"/api/v1/sessions/{session}/events", params={"limit": 1000}).json()["items"]
+            told = [item["event"] for item in page if item["event"]["type"] == "rating_given"]
+            assert told
+            assert not any(event["value"] or event["raw"] or event["reason"] for event in told)
+            mine = client.post(f"/api/v1/sessions/{session}/ratings", json={"message": "1.draft", "value": 2})
+            assert mine.status_code == 201
+            assert any(
+                row["value"] for row in ratings(client, session, target="1.draft") if not row["person"]
+            )
+            assert not any(row["value"] for row in ratings(client, session, target="2.draft"))
+    store.close()
 
 
 def test_a_vote_is_changed_and_its_history_kept_and_nobody_rates_their_own(client: httpx.Client) -> None:
