@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 
 from sandbox import events as ev
+from sandbox.amendments import Amendments
 from sandbox.aside import Aside
 from sandbox.conversation import PERSON
 from sandbox.courses import Courses
@@ -19,17 +20,14 @@ from sandbox.deliberation import Course
 from sandbox.desk import Desk, Tray
 from sandbox.embeddings import Embedder
 from sandbox.errors import BudgetExhausted, SandboxError, SessionError, first_cause
-from sandbox.exchange import Answered, ChatMessage, Outcome, Request, Sampling
+from sandbox.exchange import Answered, Outcome, Request
 from sandbox.models.base import Model, outcome_of
 from sandbox.models.limits import Ledger
 from sandbox.people import People
 from sandbox.progress import OpenRound, Progress
-from sandbox.prompts import require_prompts
 from sandbox.recollection import Recollection
 from sandbox.redaction import Redactor
-from sandbox.rubric import Rubric
 from sandbox.schedule import Schedule
-from sandbox.society import Human
 from sandbox.store.inbox import Receipt
 from sandbox.store.log import Handle, Log
 from sandbox.text import storable
@@ -70,6 +68,7 @@ class Engine:
         self._listeners = [listener] if listener else []
         self._streamer = streamer
         self.people = People(progress, self._record)
+        self.amendments = Amendments(progress, models, self._record)
         self._desk = Desk()
         self._schedule = Schedule(progress.society, progress.seed)
         self._recollection = Recollection(progress.society, embedder)
@@ -186,28 +185,6 @@ class Engine:
         course = self._courses.vote(number, target, dimension, value, storable(reason), rater)
         await self._drive(course, number, receipt)
         return number
-
-    async def change_model(self, seat: str, spec: str, receipt: Receipt | None = None) -> None:
-        """Have a seat speak through another model from its next request on.
-
-        A local model is asked for a word first: what can't be loaded is refused, and the seat stays as it
-        was. Raises ``SessionError``, ``SocietyError`` or the ``ModelError``.
-        """
-        there = self._courses.seats.get(seat)
-        if there is None or isinstance(there, Human):
-            raise SessionError(f"There is no seat '{seat}' with a model.")
-        model = self._models(spec)
-        if spec.startswith("local/"):
-            words = (ChatMessage("user", "Hello"),)
-            await model.generate(Request("trial", seat, "chat", words, Sampling(max_tokens=1)))
-        changed = ev.SeatChanged(seat=seat, model=spec, before=there.model)
-        await self._record([changed], receipt)
-
-    async def change_rubric(self, rubric: Rubric, receipt: Receipt | None = None) -> None:
-        """Put new norms into force, under the next version. What has begun ends under the old ones."""
-        renewed = rubric.model_copy(update={"version": self._progress.society.rubric.version + 1})
-        require_prompts(renewed.language)
-        await self._record([ev.RubricChanged(rubric=renewed)], receipt)
 
     async def finish_loose_ends(self, *, with_people: bool = True) -> None:
         """End the questions and messages outside rounds that a crash left half done.

@@ -100,12 +100,16 @@ class SeatAdded(_Event):
 
 
 class SeatChanged(_Event):
-    """From its next request on, the seat speaks through another model (``before``: the one until now)."""
+    """From its next request on, the seat speaks through another model (``before``: the one until now).
+
+    ``rolled_back`` is whether that takes its last change back.
+    """
 
     type: Literal["seat_changed"] = "seat_changed"
     seat: str
     model: ModelSpec
     before: str = ""
+    rolled_back: bool = False
 
 
 class TurnAwaited(_Event):

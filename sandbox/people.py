@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -97,23 +97,40 @@ class People:
         taken = ev.SeatTaken(seat=seat, person=person, absent=absent, patience_s=patience_s)
         await self._record([taken], receipt)
 
-    async def give_back(self, seat: str, person: str, receipt: Receipt | None = None) -> None:
-        """Take a person out of a seat; what waited for them is its model's. Raises ``SessionError``."""
+    async def give_back(self, seat: str, person: str | None, receipt: Receipt | None = None) -> None:
+        """Take a person (whoever it is, if None) out of a seat; what waited for them is its model's.
+
+        Raises ``SessionError`` if they don't sit there.
+        """
         occupant = self._progress.people.get(seat)
-        if occupant is None or occupant.person != person:
-            raise SessionError(f"'{person}' does not sit at '{seat}'.")
-        await self._record([ev.SeatReturned(seat=seat, person=person)], receipt)
+        if occupant is None or person not in (None, occupant.person):
+            raise SessionError(
+                f"'{person}' does not sit at '{seat}'." if person else f"Nobody sits at '{seat}'."
+            )
+        await self._record([ev.SeatReturned(seat=seat, person=occupant.person)], receipt)
         for (interaction, step), future in self._open.items():
             opened = self._progress.open.get(interaction)
             awaited = opened.awaited.get(step) if opened else None
             if awaited and awaited.seat == seat and not future.done():
                 future.set_result(None)
 
-    async def add_seat(self, human: Human, receipt: Receipt | None = None) -> None:
-        """One more seat, for people. Raises ``SessionError`` if there can be no such seat."""
-        society = self._progress.society
+    async def add_seat(
+        self, human: Human, receipt: Receipt | None = None, joined: Iterable[str] = ()
+    ) -> None:
+        """One more seat, for people. Raises ``SessionError`` if there can be no such seat.
+
+        It can't be called as a person is who is there, has been there, or is among those who ``joined``.
+        """
+        society, progress = self._progress.society, self._progress
         if society.seat(human.name):
             raise SessionError(f"There is a seat '{human.name}' already. Choose another name.")
+        present = (occupant.person for occupant in progress.people.values())
+        if human.name.casefold() in {
+            name.casefold() for name in (*present, *progress.authors.values(), *joined)
+        }:
+            raise SessionError(
+                f"'{human.name}' is a person here; a seat can't have their name. Choose another."
+            )
         placed = human.model_copy(update={"place": society.topology.size + len(society.humans)})
         try:
             society.with_seat(placed)

@@ -78,7 +78,8 @@ class _Revision:
 class Progress:
     """See the module. ``revised`` lists (seat, question, revision) in the order they are remembered.
 
-    ``people`` maps a seat to who sits there; ``authors`` a message that a person wrote to that person.
+    ``people`` maps a seat to who sits there; ``authors`` a message that a person wrote to that person;
+    ``models_before`` a seat to the models that it can be rolled back to, the last one first to go.
     """
 
     society: Society
@@ -93,6 +94,7 @@ class Progress:
     chats: dict[str, list[Exchange]] = field(default_factory=dict)
     people: dict[str, Occupant] = field(default_factory=dict)
     authors: dict[str, str] = field(default_factory=dict)
+    models_before: dict[str, list[str]] = field(default_factory=dict)
     cost: float = 0.0
     _pending: dict[int, _Revision] = field(default_factory=dict)
 
@@ -151,6 +153,11 @@ class Progress:
                 self._reseat(event)
 
     def _reseat(self, event: ev.SeatChanged) -> None:
+        before = self.models_before.setdefault(event.seat, [])
+        if not event.rolled_back:
+            before.append(event.before)
+        elif before:
+            before.pop()
         if seat := self.society.seat(event.seat):
             self.society = self.society.with_seat(seat.model_copy(update={"model": event.model}))
 

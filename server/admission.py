@@ -38,8 +38,7 @@ async def admitted(socket: WebSocket, services: Services, session: str) -> tuple
     else:
         who = await asyncio.to_thread(services.keys.identify, bearer(socket))
     services.keys.count(who)
-    if not (who.may("watch", session) or who.may("join", session)):
-        who.check("watch", session)
+    who.check_looks(session)
     return who, protocol
 
 
@@ -48,7 +47,7 @@ def since_of(text: str | None) -> Since | None:
         return None
     epoch, _, seq = text.rpartition(":")
     if not seq.isdecimal() or len(seq) > 15:
-        raise UserError("Write since=EPOCH:SEQ, as in the last frame's id.")
+        raise UserError("Write since=EPOCH:SEQ, as in the id of the last event.")
     return Since(epoch, int(seq))
 
 

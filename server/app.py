@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from sandbox.errors import SandboxError
@@ -23,7 +24,7 @@ from server.errors import error_response
 from server.middleware import Guard, loopback_hosts
 from server.openai import errors as openai_errors
 from server.openai.routes import router as openai_router
-from server.routes import access, control, operations, sessions
+from server.routes import access, control, operations, pages, sessions
 from server.services import assemble
 from server.settings import ServerSettings, is_loopback, load_server_settings
 
@@ -58,6 +59,7 @@ def create_app(
     for router in (
         operations.router,
         sessions.router,
+        pages.router,
         control.router,
         access.router,
         openai_router,
@@ -67,6 +69,16 @@ def create_app(
     for kind in (SandboxError, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer)
     hosts = server.hosts or (loopback_hosts(server.host) if is_loopback(server.host) else ())
+    if server.origins:
+        told = ("x-request-id", "retry-after")
+        anything = ("*",)
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=server.origins,
+            allow_methods=anything,
+            allow_headers=anything,
+            expose_headers=told,
+        )
     app.add_middleware(Guard, hosts=hosts, origins=server.origins, max_body=server.max_body_bytes)
     return app
 

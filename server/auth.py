@@ -1,4 +1,4 @@
-"""Keys, scopes, tickets and invitations: who may do what. Only digests of secrets are kept.
+"""Keys, scopes and tickets: who may do what. Only digests of secrets are kept.
 
 Keys are random (256 bits), so that one fast hash is enough. It knows no HTTP; ``server.deps`` reads headers.
 """
@@ -14,17 +14,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sandbox.conversation import is_person_name
 from sandbox.errors import SessionError, UserError
 from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS
-from sandbox.store.tables import ConsentRow, InviteRow, KeyRow
+from sandbox.store.tables import KeyRow
 from sandbox.text import storable
-from server.wire.views import CreateInvite, CreateKey, InviteView, Join, Joined, KeyView, NewInvite, NewKey
+from server.wire.views import CreateKey, KeyView, NewKey
 
 KEYS: sa.Table = KeyRow.__table__  # type: ignore[attr-defined]
-INVITES: sa.Table = InviteRow.__table__  # type: ignore[attr-defined]
-CONSENTS: sa.Table = ConsentRow.__table__  # type: ignore[attr-defined]
 KEY_PREFIX = "sbx_"
 TICKET_S = 30.0
 _CACHE_S = 2.0
@@ -78,6 +75,11 @@ class Identity:
             what = "this session" if scope in self.scopes else f"'{scope}'"
             raise Forbidden(f"This key is not good for {what}. Ask the operator for one that is.")
 
+    def check_looks(self, session: str | None = None) -> None:
+        """Raise ``Forbidden`` unless sessions may be looked at: by who watches, takes part or runs them."""
+        if not (self.may("join", session) or self.may("run", session)):
+            self.check("watch", session)
+
     def check_everywhere(self, scope: str) -> None:
         """Raise ``Forbidden`` unless a scope is held for the whole server."""
         self.check(scope)
@@ -122,7 +124,7 @@ class _Ticket:
 
 @dataclass(slots=True)
 class Keys:
-    """The keys, invitations and socket tickets. ``required`` is whether a request needs one."""
+    """The keys and socket tickets. ``required`` is whether a request needs one."""
 
     database: Database
     required: bool
@@ -210,8 +212,8 @@ class Keys:
         """A new key. Raises ``SessionError`` for an unknown session."""
         with self.database.writing() as connection:
             if wanted.session is not None:
-                _session_id(connection, wanted.session)
-            return _insert(connection, wanted, None)
+                session_id(connection, wanted.session)
+            return insert_key(connection, wanted, None)
 
     def listing(self) -> list[KeyView]:
         """All keys, the newest first."""
@@ -254,73 +256,6 @@ class Keys:
         self._known.clear()
         return None if row is None or row.budget is None else float(row.budget - row.spent)
 
-    def invite(self, session: str, wanted: CreateInvite) -> NewInvite:
-        """An invitation to a session. Raises ``SessionError`` for one that there is not."""
-        if wanted.person is not None:
-            _check_person(wanted.person)
-        ticket = secrets.token_urlsafe(24)
-        now = time.time()
-        expires = None if wanted.expires_in_s is None else now + wanted.expires_in_s
-        with self.database.writing() as connection:
-            values = {
-                "session_id": _session_id(connection, session),
-                "digest": digest(ticket),
-                "person": wanted.person,
-                "seat": wanted.seat,
-                "consent_version": storable(wanted.consent_version),
-                "consent_text": storable(wanted.consent_text),
-                "created": now,
-                "expires": expires,
-            }
-            connection.execute(sa.insert(INVITES).values(**values))
-        return NewInvite(
-            ticket=ticket, session=session, person=wanted.person, seat=wanted.seat, expires=expires
-        )
-
-    def look_at(self, ticket: str) -> InviteView:
-        """What a ticket invites to. Raises ``Unauthorized`` if it is not good."""
-        with self.database.reading() as connection:
-            invite, session = _open_invite(connection, ticket)
-        return InviteView(
-            session=session,
-            person=invite["person"],
-            seat=invite["seat"],
-            consent_version=invite["consent_version"],
-            consent_text=invite["consent_text"],
-        )
-
-    def join(self, wanted: Join) -> Joined:
-        """Use a ticket: a key for one person in one session. Raises ``Unauthorized``, ``UserError``."""
-        with self.database.writing() as connection:
-            invite, session = _open_invite(connection, wanted.ticket)
-            person = invite["person"] or wanted.person
-            if person is None:
-                raise UserError("Choose a name (a pseudonym) to join under.")
-            _check_person(person)
-            if invite["consent_text"] and wanted.consent != invite["consent_version"]:
-                raise UserError(
-                    f"To join, agree to the text: send consent '{invite['consent_version']}'. It reads: "
-                    f"{invite['consent_text']}"
-                )
-            known = sa.select(KEYS.c.person).where(KEYS.c.session == session, KEYS.c.person.is_not(None))
-            taken = {name.casefold() for name in connection.execute(known).scalars()}
-            if person.casefold() in taken:
-                raise UserError(f"Somebody has joined as '{person}'. Choose another name.")
-            key = _insert(
-                connection, CreateKey(name=person, scopes=("watch", "join"), session=session), person
-            )
-            now = time.time()
-            connection.execute(sa.update(INVITES).where(INVITES.c.id == invite["id"]).values(used=now))
-            consent = {
-                "session_id": invite["session_id"],
-                "person": person,
-                "version": invite["consent_version"],
-                "text": invite["consent_text"],
-                "time": now,
-            }
-            connection.execute(sa.insert(CONSENTS).values(**consent))
-        return Joined(key=key.key, session=session, person=person, seat=invite["seat"])
-
     def _look_up(self, hashed: str, now: float) -> Identity:
         with self.database.reading() as connection:
             row = connection.execute(sa.select(KEYS).where(KEYS.c.digest == hashed)).mappings().one_or_none()
@@ -344,36 +279,16 @@ def _identity(row: Any, now: float) -> Identity:
     )
 
 
-def _check_person(name: str) -> None:
-    if not is_person_name(name):
-        raise UserError(
-            "A person's name begins with a letter and goes on with letters, digits, spaces and .'_-, "
-            "32 characters at most."
-        )
-
-
-def _session_id(connection: sa.Connection, key: str) -> int:
+def session_id(connection: sa.Connection, key: str) -> int:
+    """The number of a session. Raises ``SessionError``."""
     found = connection.execute(sa.select(SESSIONS.c.id).where(SESSIONS.c.key == key)).scalar()
     if found is None:
         raise SessionError(f"There is no session '{storable(key)}'.")
     return int(found)
 
 
-def _open_invite(connection: sa.Connection, ticket: str) -> tuple[Any, str]:
-    query = (
-        sa.select(INVITES, SESSIONS.c.key)
-        .join(SESSIONS, SESSIONS.c.id == INVITES.c.session_id)
-        .where(INVITES.c.digest == digest(ticket))
-    )
-    row = connection.execute(query).mappings().one_or_none()
-    if row is None or row["used"] is not None:
-        raise Unauthorized("The invitation is used or unknown. Ask for a new one.")
-    if row["expires"] is not None and row["expires"] < time.time():
-        raise Unauthorized("The invitation is expired. Ask for a new one.")
-    return row, str(row["key"])
-
-
-def _insert(connection: sa.Connection, wanted: CreateKey, person: str | None) -> NewKey:
+def insert_key(connection: sa.Connection, wanted: CreateKey, person: str | None) -> NewKey:
+    """Make a key, and return it this once."""
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     now = time.time()
     values = {

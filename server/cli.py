@@ -46,6 +46,7 @@ def serve(
     session, address, keyless = _prepare(settings, society, start, is_loopback(server.host))
     if server.workers > 1 and address != "postgresql":
         raise UserError("Several workers need PostgreSQL. Name it with --db, or use one worker.")
+    _check_free(server.host, server.port)
     chosen = server.model_copy(update={"session": session, "keyless": keyless})
     _say(chosen, keyless)
     run_server(settings, chosen)
@@ -68,6 +69,24 @@ def _prepare(settings: Any, society: str | None, start: bool, loopback: bool) ->
         return _session(store, society, start), store.database.dialect, not any_key
     finally:
         store.close()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise ``UserError`` if nothing can listen there, before anything is said or begun."""
+    import socket
+
+    from sandbox.errors import UserError
+
+    try:
+        family, *_, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(
+            f"The server can't listen on {host}, port {port}: {why}. Choose another with --port or --host."
+        ) from error
 
 
 def _session(store: Any, society: str | None, start: bool) -> str:

@@ -6,12 +6,11 @@ import asyncio
 from collections import OrderedDict
 
 from sandbox.aside import Aside
-from sandbox.models.catalog import Catalog, Workers
+from sandbox.models.catalog import Catalog
 from sandbox.progress import fold
-from sandbox.redaction import Redactor
-from sandbox.running import Store, off_the_record
-from sandbox.settings import Settings
+from sandbox.running import off_the_record
 from sandbox.store.tables import SessionRow
+from server.resources import Resources
 
 _KEPT = 16
 
@@ -19,11 +18,8 @@ _KEPT = 16
 class Onlookers:
     """The newest such sessions, each with its models; read anew when its log has grown."""
 
-    def __init__(self, store: Store, settings: Settings, redact: Redactor, workers: Workers) -> None:
-        self._store = store
-        self._settings = settings
-        self._redact = redact
-        self._workers = workers
+    def __init__(self, parts: Resources) -> None:
+        self._parts = parts
         self._catalogs: OrderedDict[str, Catalog] = OrderedDict()
         self._asides: dict[str, tuple[int, Aside]] = {}
 
@@ -32,13 +28,17 @@ class Onlookers:
         known = self._asides.get(row.key)
         if known is not None and known[0] == row.head:
             return known[1]
-        events = await asyncio.to_thread(lambda: [r.event for r in self._store.log.read(row.key)])
+        events = await asyncio.to_thread(lambda: [r.event for r in self._parts.store.log.read(row.key)])
         progress = fold(events)
         if row.key not in self._catalogs:
             limits = progress.society.limits
-            self._catalogs[row.key] = Catalog(self._settings, limits, self._redact, workers=self._workers)
+            self._catalogs[row.key] = Catalog(
+                self._parts.settings, limits, self._parts.redact, workers=self._parts.workers
+            )
         self._catalogs.move_to_end(row.key)
-        aside = await off_the_record(self._store, row.key, progress, self._catalogs[row.key], self._redact)
+        aside = await off_the_record(
+            self._parts.store, row.key, progress, self._catalogs[row.key], self._parts.redact
+        )
         self._asides[row.key] = (row.head, aside)
         if len(self._catalogs) > _KEPT:
             key, catalog = self._catalogs.popitem(last=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from server.wire import commands as do
 from server.wire.views import Scope
 
 SCOPE_OF: dict[str, Scope] = {
@@ -10,6 +11,7 @@ SCOPE_OF: dict[str, Scope] = {
     "pause": "run",
     "stop": "run",
     "change_model": "run",
+    "roll_back_model": "run",
     "change_rubric": "run",
     "add_seat": "run",
     "judge": "ask",
@@ -22,3 +24,10 @@ SCOPE_OF: dict[str, Scope] = {
     "answer": "join",
     "skip": "join",
 }
+
+
+def scope_of(command: do.Command) -> Scope:
+    """The scope that carrying out a command needs."""
+    if isinstance(command, do.Leave) and command.force:
+        return "run"
+    return SCOPE_OF[command.do]

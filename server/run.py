@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
-from typing import Any, get_args
+from functools import partial
+from typing import Any
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
@@ -17,24 +16,19 @@ from sandbox import events as ev
 from sandbox.engine import Engine
 from sandbox.errors import BudgetExhausted, LeaseLost, ModelError, SandboxError, SessionError, StoreError
 from sandbox.events import Recorded
-from sandbox.models.catalog import Workers
-from sandbox.redaction import Redactor
-from sandbox.running import Store, at_work
-from sandbox.settings import Settings
+from sandbox.running import at_work
 from sandbox.society import Human
 from sandbox.store import queries
-from sandbox.store.inbox import Command, Inbox, Receipt
+from sandbox.store.inbox import Command, Receipt
 from sandbox.store.log import Handle
-from server.auth import Keys
-from server.settings import ServerSettings
+from server import invitations
+from server.booking import Booking, key_of, payer_of
+from server.deltas import Deltas
+from server.resources import Resources
 from server.wire import commands as do
-from server.wire.frames import Delta, DeltaFrame
 
 log = structlog.get_logger("sandbox.run")
 COMMAND: TypeAdapter[do.Command] = TypeAdapter(do.Command)
-_STEPS = get_args(ev.Step)
-_WORTH_BOOKING = 0.001
-"""US dollars; less is booked in the end."""
 PERSON_NEEDED = "Say who you are: join with a person's key, or name a person."
 
 
@@ -45,38 +39,25 @@ class Run:
 
     def __init__(
         self,
-        store: Store,
+        parts: Resources,
         handle: Handle,
-        settings: Settings,
-        server: ServerSettings,
-        redact: Redactor,
-        inbox: Inbox,
-        workers: Workers,
+        listener: Callable[[Recorded], None],
+        tell: Callable[[str, str], None],
     ) -> None:
         self.handle = handle
         self.key = handle.key
         self.used = time.monotonic()
         self.head = 0
         self.is_lost = False
-        self._store = store
-        self._settings = settings
-        self._server = server
-        self._redact = redact
-        self._inbox = inbox
-        self._workers = workers
+        self._parts = parts
+        self._listener = listener
+        self._booking = Booking(parts.keys, self._over_budget)
+        self._deltas = Deltas(handle, parts.server.delta_interval_s, partial(tell, handle.key))
         self._stack = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._commands: dict[int, asyncio.Task[Command]] = {}
-        self._pieces: dict[tuple[int, str], list[str]] = {}
-        self._flusher: asyncio.TimerHandle | None = None
-        self._tell: Callable[[str, str], None] = lambda _key, _text: None
         self._begun = asyncio.Event()
-        self._keys: Keys | None = None
-        self._payer: int | None = None
-        self._payers: dict[int, int] = {}
-        self._owed: Counter[int] = Counter()
-        self._bookings: set[asyncio.Task[None]] = set()
 
     @property
     def is_busy(self) -> bool:
@@ -88,26 +69,22 @@ class Run:
         """Whether rounds go on."""
         return self._task is not None and not self._task.done()
 
-    async def open(
-        self, listener: Callable[[Recorded], None], tell: Callable[[str, str], None], keys: Keys
-    ) -> None:
+    async def open(self) -> None:
         """Take up the session's state; the lease is held until ``close``."""
-        self._tell = tell
-        self._keys = keys
-        self._listener = listener
+        parts = self._parts
         self.engine = await self._stack.enter_async_context(
             at_work(
-                self._store,
+                parts.store,
                 self.handle,
-                self._settings,
-                self._redact,
-                budget=self._server.budget,
+                parts.settings,
+                parts.redact,
+                budget=parts.server.budget,
                 listener=self._listen,
-                streamer=self._stream,
-                workers=self._workers,
+                streamer=self._deltas.add,
+                workers=parts.workers,
             )
         )
-        self.head = await asyncio.to_thread(queries.head, self._store.database, self.key)
+        self.head = await asyncio.to_thread(queries.head, parts.store.database, self.key)
 
     async def close(self) -> None:
         """End what goes on, without a word in the log, and give the lease back."""
@@ -115,15 +92,13 @@ class Run:
         for task in (*self._background, *self._commands.values(), *([self._task] if self._task else [])):
             task.cancel()
             await asyncio.wait([task])
-        if self._bookings:  # what was spent is booked, whoever shuts down
-            await asyncio.wait(self._bookings)
-        await self._charge()
+        await self._booking.close()
         await self._stack.aclose()
 
     def go_on(self) -> None:
         """Take up what another process left: the rounds, or the questions and messages beside them."""
         if self.engine.progress.status == "running":
-            self._payer = self._last_payer()
+            self._booking.payer = self._last_payer()
             self.start(None)
         self._aside(self.engine.finish_loose_ends())
 
@@ -167,12 +142,12 @@ class Run:
             self.is_lost = True
             raise
         except (SandboxError, ValueError) as error:
-            result = {"code": _code(error), "message": self._redact(str(error))}
-            await asyncio.to_thread(self._inbox.settle, self.key, command.id, "refused", result)
+            result = {"code": _code(error), "message": self._parts.redact(str(error))}
+            await asyncio.to_thread(self._parts.inbox.settle, self.key, command.id, "refused", result)
             return command._replace(state="refused", result=result)
         outcome: dict[str, Any] = {"interaction": interaction}
         if not receipt.is_written:
-            await asyncio.to_thread(self._inbox.settle, self.key, command.id, "done", outcome)
+            await asyncio.to_thread(self._parts.inbox.settle, self.key, command.id, "done", outcome)
         return command._replace(state="done", result=outcome)
 
     async def _do(  # noqa: C901
@@ -183,7 +158,7 @@ class Run:
             case do.Start(rounds=rounds, budget=budget):
                 await self._start(command, rounds, budget)
             case do.Step():
-                self._payer = _payer(command)
+                self._booking.payer = payer_of(command)
                 self.start(None, at_most=1)
                 await self.begun()
             case do.Pause():
@@ -208,12 +183,10 @@ class Run:
                 await people.react(message, self._who(person), reaction, on, receipt)
             case do.Take(seat=seat, absent=absent, patience_s=patience):
                 await people.take(seat, self._who(person), absent, patience, receipt)
-            case do.Leave(seat=seat):
-                await people.give_back(seat, self._who(person), receipt)
-            case do.AddSeat(seat=seat, role=role, model=model):
-                if model is not None:
-                    self._server.check_model(model)
-                await people.add_seat(Human(name=seat, role=role, model=model), receipt)
+            case do.Leave(seat=seat, force=force):
+                await people.give_back(seat, None if force else self._who(person), receipt)
+            case do.AddSeat():
+                await self._add_seat(wanted, receipt)
             case do.Answer(interaction=interaction, step=step, text=text, value=value):
                 await self._until_asked(interaction, step)
                 people.answer(interaction, step, self._who(person), text=text, value=value)
@@ -223,11 +196,23 @@ class Run:
                 people.skip(interaction, step, self._who(person))
                 return interaction
             case do.ChangeModel(seat=seat, model=model):
-                self._server.check_model(model)
-                await engine.change_model(seat, model, receipt)
+                self._parts.server.check_model(model)
+                await engine.amendments.change_model(seat, model, receipt)
+            case do.RollBackModel(seat=seat):
+                await engine.amendments.roll_back_model(seat, receipt)
             case do.ChangeRubric(rubric=rubric):
-                await engine.change_rubric(rubric, receipt)
+                await engine.amendments.change_rubric(rubric, receipt)
         return None
+
+    async def _add_seat(self, wanted: do.AddSeat, receipt: Receipt) -> None:
+        server, society = self._parts.server, self.engine.progress.society
+        if wanted.model is not None:
+            server.check_model(wanted.model)
+        if len(tuple(society.seats())) >= server.max_seats:
+            raise SessionError(f"A session may have {server.max_seats} seats on this server.")
+        joined = await asyncio.to_thread(invitations.people, self._parts.store.database, self.key)
+        human = Human(name=wanted.seat, role=wanted.role, model=wanted.model)
+        await self.engine.people.add_seat(human, receipt, joined)
 
     async def _until_asked(self, interaction: int, step: str) -> None:
         """What waits is asked anew when a session has been taken up; that takes a moment."""
@@ -243,7 +228,7 @@ class Run:
 
     async def _start(self, command: Command, rounds: int | None, budget: float | None) -> None:
         if budget is not None and self.engine.ledger is not None:
-            allowed = self._server.budget
+            allowed = self._parts.server.budget
             self.engine.ledger.cap = budget if allowed is None else min(budget, allowed)
         progress = self.engine.progress
         if not self.is_running and rounds is None and progress.status == "finished":
@@ -251,7 +236,7 @@ class Run:
                 f"All {progress.rounds_done} rounds are done. Give it more, with rounds = "
                 f"{progress.rounds_done + 1} or above, or fork it."
             )
-        self._payer = _payer(command)
+        self._booking.payer = payer_of(command)
         self.start(rounds)
         await self.begun()
 
@@ -260,8 +245,8 @@ class Run:
         begun: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
         def settled(interaction: int | None) -> None:
-            if interaction is not None and (payer := _payer(command)) is not None:
-                self._payers[interaction] = payer
+            if interaction is not None:
+                self._booking.begun(interaction, payer_of(command))
             if not begun.done():
                 begun.set_result(interaction)
 
@@ -275,7 +260,7 @@ class Run:
         try:
             return await work
         finally:
-            await self._charge()
+            await self._booking.charge()
 
     def _aside(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -288,7 +273,7 @@ class Run:
         self.used = time.monotonic()
         if not task.cancelled() and (error := task.exception()):
             self.is_lost = self.is_lost or isinstance(error, LeaseLost)
-            log.info("ended_early", session=self.key, error=self._redact(str(error)))
+            log.info("ended_early", session=self.key, error=self._parts.redact(str(error)))
 
     async def _rounds(self, rounds: int | None, at_most: int | None) -> None:
         try:
@@ -299,17 +284,21 @@ class Run:
         except BudgetExhausted as error:
             log.info("budget_exhausted", session=self.key, detail=str(error))
         except SandboxError as error:
-            log.warning("run_failed", session=self.key, error=self._redact(str(error)))
+            log.warning("run_failed", session=self.key, error=self._parts.redact(str(error)))
         except asyncio.CancelledError:
             raise
         except Exception:
             log.exception("run_failed", session=self.key)
         finally:
             self.used = time.monotonic()
-            await self._charge()
+            await self._booking.charge()
+
+    async def _over_budget(self) -> None:
+        if self.is_running and asyncio.current_task() is not self._task:
+            await self.pause("budget")
 
     async def _posted(self, message: str) -> tuple[ev.MessagePosted, str]:
-        found = await asyncio.to_thread(queries.message, self._store.database, self.key, message)
+        found = await asyncio.to_thread(queries.message, self._parts.store.database, self.key, message)
         if found is None:
             raise SessionError(f"There is no message '{message}' in this session.")
         return found
@@ -328,63 +317,12 @@ class Run:
         event = recorded.event
         if isinstance(event, ev.RunResumed | ev.RoundStarted):
             self._begun.set()
-        if isinstance(event, ev.InteractionStarted) and event.round is not None and self._payer is not None:
-            self._payers[event.interaction] = self._payer
-        elif isinstance(event, ev.InteractionFinished):
-            self._payers.pop(event.interaction, None)
-        elif isinstance(event, _STEPS) and event.usage and event.usage.cost:
-            payer = self._payer_of(event.interaction)
-            if payer is not None:
-                self._owed[payer] += event.usage.cost
-                if self._owed[payer] >= _WORTH_BOOKING:
-                    booking = asyncio.create_task(self._charge())
-                    self._bookings.add(booking)
-                    booking.add_done_callback(self._bookings.discard)
+        self._booking.take(event, self.engine.progress)
         self._listener(recorded)
 
-    def _payer_of(self, interaction: int) -> int | None:
-        """Whose key pays: of rounds, who started them; else who asked."""
-        if interaction in self._payers:
-            return self._payers[interaction]
-        opened = self.engine.progress.open.get(interaction)  # begun by another process
-        return self._payer if opened is not None and opened.started.round is not None else None
-
-    async def _charge(self) -> None:
-        """Book what was spent on the keys, and pause the rounds when their payer's budget is gone."""
-        owed, self._owed = self._owed, Counter()
-        for payer, cost in owed.items():
-            assert self._keys is not None
-            try:
-                left = await asyncio.to_thread(self._keys.spend, payer, cost)
-            except StoreError:
-                self._owed[payer] += cost
-                continue
-            if left is not None and left <= 0 and payer == self._payer and self.is_running:
-                await self.pause("budget")
-
     def _last_payer(self) -> int | None:
-        actor = queries.last_actor(self._store.database, self.handle.id, ("start", "step"))
-        return _key_of(actor)
-
-    def _stream(self, interaction: int, step: str, piece: str) -> None:
-        """Gather pieces for a moment: one frame for many tokens."""
-        self._pieces.setdefault((interaction, step), []).append(piece)
-        if self._flusher is None:
-            loop = asyncio.get_running_loop()
-            self._flusher = loop.call_later(self._server.delta_interval_s, self._flush)
-
-    def _flush(self) -> None:
-        self._flusher = None
-        pieces, self._pieces = self._pieces, {}
-        for (interaction, step), texts in pieces.items():
-            frame = DeltaFrame(
-                epoch=self.handle.epoch,
-                id=f"{self.handle.epoch}:{interaction}.{step}",
-                ts=datetime.now(UTC),
-                session=self.key,
-                data=Delta(interaction=interaction, step=step, text="".join(texts)),
-            )
-            self._tell(self.key, frame.model_dump_json())
+        actor = queries.last_actor(self._parts.store.database, self.handle.id, ("start", "step"))
+        return key_of(actor)
 
 
 def _code(error: Exception) -> str:
@@ -393,12 +331,3 @@ def _code(error: Exception) -> str:
     if isinstance(error, StoreError):
         return "unavailable"
     return "invalid" if isinstance(error, ValidationError) else "refused"
-
-
-def _payer(command: Command) -> int | None:
-    return _key_of(command.actor)
-
-
-def _key_of(actor: str | None) -> int | None:
-    kind, _, number = (actor or "").partition(":")
-    return int(number) if kind == "key" and number.isdecimal() else None

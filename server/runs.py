@@ -19,18 +19,14 @@ import structlog
 from sandbox.aside import Aside
 from sandbox.errors import LeaseLost, SandboxError, SessionError, StoreError
 from sandbox.events import Recorded
-from sandbox.models.catalog import Workers
-from sandbox.redaction import Redactor
-from sandbox.running import Store
-from sandbox.settings import Settings
 from sandbox.store import sessions
-from sandbox.store.inbox import Command, Inbox
+from sandbox.store.inbox import Command
 from sandbox.store.tables import SessionRow
-from server.auth import Identity, Keys
+from server.auth import Identity
 from server.hub import Channel, Hub
 from server.onlookers import Onlookers
+from server.resources import Resources
 from server.run import Run
-from server.settings import ServerSettings
 from server.wire import commands as do
 
 log = structlog.get_logger("sandbox.runs")
@@ -49,25 +45,10 @@ class Result(NamedTuple):
 class Runs:
     """See the module. ``start`` and ``close`` belong to the server's own."""
 
-    def __init__(
-        self,
-        store: Store,
-        hub: Hub,
-        keys: Keys,
-        settings: Settings,
-        server: ServerSettings,
-        redact: Redactor,
-        workers: Workers,
-    ) -> None:
-        self._store = store
+    def __init__(self, parts: Resources, hub: Hub) -> None:
+        self._parts = parts
         self._hub = hub
-        self._keys = keys
-        self._settings = settings
-        self._server = server
-        self._redact = redact
-        self.workers = workers
-        self.inbox = Inbox(store.database)
-        self._onlookers = Onlookers(store, settings, redact, workers)
+        self._onlookers = Onlookers(parts)
         self._runs: dict[str, Run] = {}
         self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._changed: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -95,19 +76,19 @@ class Runs:
             await asyncio.wait(self._tasks)
         await asyncio.gather(*(self._close(run) for run in tuple(self._runs.values())))
         await self._onlookers.close()
-        await self.workers.close()
+        await self._parts.workers.close()
 
     async def submit(
         self, key: str, who: Identity, person: str | None, cid: str, command: do.Command
     ) -> Result:
         """Have a command carried out, once. Raises ``SessionError`` for an unknown session."""
         if isinstance(command, do.ChangeModel | do.AddSeat) and command.model is not None:
-            self._server.check_model(command.model)  # before it is kept: there may be a key in it
+            self._parts.server.check_model(command.model)  # before it is kept: there may be a key in it
         body = {"person": person, "command": command.model_dump(mode="json")}
         if (run := self._runs.get(key)) and not run.is_lost:
             kept = await self._keep(run.handle.id, key, who, cid, command.do, body)
             return _result(kept if kept.state != "waiting" else await run.carry_out(kept))
-        row = await asyncio.to_thread(sessions.find, self._store.database, key)
+        row = await asyncio.to_thread(sessions.find, self._parts.store.database, key)
         assert row.id is not None
         kept = await self._keep(row.id, row.key, who, cid, command.do, body)
         if kept.state != "waiting":
@@ -119,11 +100,11 @@ class Runs:
     async def _keep(
         self, session: int, key: str, who: Identity, cid: str, kind: str, body: dict[str, Any]
     ) -> Command:
-        return await asyncio.to_thread(self.inbox.put, session, key, who.actor, cid, kind, body)
+        return await asyncio.to_thread(self._parts.inbox.put, session, key, who.actor, cid, kind, body)
 
     async def aside(self, key: str) -> Aside:
         """The society of a session for questions off the record."""
-        row = await asyncio.to_thread(sessions.find, self._store.database, key)
+        row = await asyncio.to_thread(sessions.find, self._parts.store.database, key)
         run = await self._owned(row)
         if run is None:
             return await self._onlookers.aside(row)
@@ -140,11 +121,11 @@ class Runs:
 
     async def delete(self, key: str) -> SessionRow:
         """Stop and delete a session with all that hangs on it. Raises ``SessionError``."""
-        row = await asyncio.to_thread(sessions.find, self._store.database, key)
+        row = await asyncio.to_thread(sessions.find, self._parts.store.database, key)
         if run := self._runs.get(row.key):
             await run.pause("stopped")
             await self._close(run)
-        deleted = await asyncio.to_thread(sessions.delete, self._store.database, row.key)
+        deleted = await asyncio.to_thread(sessions.delete, self._parts.store.database, row.key)
         self._hub.close(row.key, "deleted")
         return deleted
 
@@ -155,20 +136,18 @@ class Runs:
                 return run
             try:
                 handle = await asyncio.to_thread(
-                    lambda: sessions.lease(self._store.database, row.key, served=True)
+                    lambda: sessions.lease(self._parts.store.database, row.key, served=True)
                 )
             except SessionError:
                 if await asyncio.to_thread(self._is_held, row.key):
                     return None
                 raise
             channel = self._hub.open(row.key, row.head)
-            run = Run(
-                self._store, handle, self._settings, self._server, self._redact, self.inbox, self.workers
-            )
-            await run.open(self._listen, self._tell, self._keys)
+            run = Run(self._parts, handle, self._listen, self._tell)
+            await run.open()
             # What another owner wrote last may not have been announced here yet.
             missing = await asyncio.to_thread(
-                lambda: list(self._store.log.read(row.key, after=channel.head, until=run.head))
+                lambda: list(self._parts.store.log.read(row.key, after=channel.head, until=run.head))
             )
             for recorded in missing:
                 channel.publish(recorded)
@@ -192,7 +171,7 @@ class Runs:
             watcher(recorded)
 
     def _is_held(self, key: str) -> bool:
-        row = sessions.find(self._store.database, key)
+        row = sessions.find(self._parts.store.database, key)
         return sessions.in_use(row.lease_owner, row.lease_until)
 
     async def _elsewhere(self, row: SessionRow, command: Command) -> Result:
@@ -200,9 +179,9 @@ class Runs:
         changed = asyncio.Event()
         self._changed[row.key].add(changed)
         try:
-            async with asyncio.timeout(self._server.command_timeout_s):
+            async with asyncio.timeout(self._parts.server.command_timeout_s):
                 while True:
-                    found = await asyncio.to_thread(self.inbox.find, command.id)
+                    found = await asyncio.to_thread(self._parts.inbox.find, command.id)
                     if found is None:
                         raise SessionError(f"Session {row.key} has been deleted.")
                     if found.state != "waiting":
@@ -210,7 +189,7 @@ class Runs:
                     if run := await self._owned(row):
                         return _result(await run.carry_out(found))
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(changed.wait(), self._server.scan_s)
+                        await asyncio.wait_for(changed.wait(), self._parts.server.scan_s)
                     changed.clear()
         except TimeoutError:
             return Result(
@@ -228,21 +207,23 @@ class Runs:
             try:
                 await self._adopt()
                 for run in tuple(self._runs.values()):
-                    if run.is_lost or (not run.is_busy and time.monotonic() - run.used > self._server.idle_s):
+                    if run.is_lost or (
+                        not run.is_busy and time.monotonic() - run.used > self._parts.server.idle_s
+                    ):
                         await self._close(run)
                 if time.monotonic() - tidied > 3600:
                     tidied = time.monotonic()
-                    await asyncio.to_thread(self.inbox.forget, time.time() - _FORGET_S)
+                    await asyncio.to_thread(self._parts.inbox.forget, time.time() - _FORGET_S)
             except StoreError as error:
                 log.warning("store_unavailable", error=str(error))
             except Exception:
                 log.exception("scan_failed")
-            await asyncio.sleep(self._server.scan_s)
+            await asyncio.sleep(self._parts.server.scan_s)
 
     async def _adopt(self) -> None:
-        database = self._store.database
+        database = self._parts.store.database
         adoptable = await asyncio.to_thread(sessions.adoptable, database)
-        waiting = await asyncio.to_thread(self.inbox.sessions_waiting)
+        waiting = await asyncio.to_thread(self._parts.inbox.sessions_waiting)
         for key in dict.fromkeys((*adoptable, *waiting)):
             if key in self._runs:
                 continue
@@ -259,7 +240,7 @@ class Runs:
             await self._carry_out_waiting(run)
 
     async def _carry_out_waiting(self, run: Run) -> None:
-        for command in await asyncio.to_thread(self.inbox.waiting, run.handle.id):
+        for command in await asyncio.to_thread(self._parts.inbox.waiting, run.handle.id):
             self._soon(run.carry_out(command))
 
     async def _close(self, run: Run) -> None:
@@ -279,7 +260,7 @@ class Runs:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.warning("background_failed", error=self._redact(str(error)))
+            log.warning("background_failed", error=self._parts.redact(str(error)))
 
 
 def _result(command: Command) -> Result:

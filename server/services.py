@@ -10,10 +10,12 @@ from sandbox.models.catalog import Workers
 from sandbox.redaction import Redactor
 from sandbox.running import Store
 from sandbox.settings import Settings
+from sandbox.store.inbox import Inbox
 from server.auth import Keys
 from server.glances import Glances
 from server.hub import Hub
 from server.metrics import Metrics
+from server.resources import Resources
 from server.runs import Runs
 from server.settings import ServerSettings
 from server.wakeups import Wakeups
@@ -23,22 +25,38 @@ from server.wakeups import Wakeups
 class Services:
     """One process's parts. ``embedders`` are those of the embeddings API, by spec."""
 
-    settings: Settings
-    server: ServerSettings
-    store: Store
-    keys: Keys
+    parts: Resources
     hub: Hub
     runs: Runs
-    redact: Redactor
     metrics: Metrics
     wakeups: Wakeups
     glances: Glances
     embedders: dict[str, Embedder]
 
     @property
+    def server(self) -> ServerSettings:
+        """How the server is to behave."""
+        return self.parts.server
+
+    @property
+    def store(self) -> Store:
+        """Where all is kept."""
+        return self.parts.store
+
+    @property
+    def keys(self) -> Keys:
+        """Who may do what."""
+        return self.parts.keys
+
+    @property
+    def redact(self) -> Redactor:
+        """Takes secrets out of texts."""
+        return self.parts.redact
+
+    @property
     def adapters_dir(self) -> Path:
         """Where adapters lie, by name."""
-        return self.settings.adapters_dir
+        return self.parts.settings.adapters_dir
 
     def embedder(self, spec: str) -> Embedder:
         """The embedder of a spec, kept for the next request. Raises ``SocietyError``."""
@@ -66,9 +84,9 @@ def assemble(settings: Settings, server: ServerSettings, redact: Redactor, *, ke
     store = Store.open(settings.database)
     hub = Hub(server.max_lag, server.slow_s)
     keys = Keys(store.database, required=not keyless, per_minute=server.per_minute)
-    workers = Workers(settings)
-    runs = Runs(store, hub, keys, settings, server, redact, workers)
+    parts = Resources(store, keys, settings, server, redact, Inbox(store.database), Workers(settings))
+    runs = Runs(parts, hub)
     metrics = Metrics(hub, runs)
     runs.watchers.append(metrics.take)
     wakeups = Wakeups(store, hub, runs, keys, server.scan_s)
-    return Services(settings, server, store, keys, hub, runs, redact, metrics, wakeups, Glances(store), {})
+    return Services(parts, hub, runs, metrics, wakeups, Glances(store), {})

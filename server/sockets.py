@@ -29,7 +29,8 @@ from server.blinding import Blinder
 from server.deps import person_of, seen_by, services_of
 from server.errors import said
 from server.hub import Channel, Entry, Listener, is_rating
-from server.rights import SCOPE_OF
+from server.presence import announce
+from server.rights import scope_of
 from server.services import Services
 from server.stepping import the_rest
 from server.wire import frames as fr
@@ -70,9 +71,14 @@ async def live(socket: WebSocket, session: str, since: str | None = None, person
     except TooMany as error:
         await turn_away(socket, fr.Close.TOO_MANY, str(error))
         return
-    except (Forbidden, UserError) as error:
-        missing = isinstance(error, SessionError)
-        await turn_away(socket, fr.Close.NOT_FOUND if missing else fr.Close.FORBIDDEN, str(error))
+    except SessionError as error:
+        await turn_away(socket, fr.Close.NOT_FOUND, str(error))
+        return
+    except Forbidden as error:
+        await turn_away(socket, fr.Close.FORBIDDEN, str(error))
+        return
+    except UserError as error:
+        await turn_away(socket, fr.Close.INVALID, str(error))
         return
     await socket.accept(subprotocol=protocol)
     await Connection(socket, services, row, who, name).serve(place)
@@ -97,6 +103,7 @@ class Connection:
         self._send_raw: Send = socket._send
         self._wake = asyncio.Event()
         self._is_idle = False
+        self._greeted = asyncio.Event()
         self._unfinished: Awaitable[None] | None = None
         self._commands: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -109,7 +116,7 @@ class Connection:
         channel = self._services.runs.channel(self._row)
         listener = channel.join(self._person, self._who.key, self._deliver)
         self._channel, self._listener = channel, listener
-        _announce(channel, self._row.epoch)
+        announce(channel, self._row.epoch)
         log.info("socket_opened", session=self._key, person=self._person)
         sender = asyncio.create_task(self._send_all(since))
         receiver = asyncio.create_task(self._receive_all(listener))
@@ -117,7 +124,7 @@ class Connection:
             await asyncio.wait({sender, receiver, listener.ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             channel.leave(listener)
-            _announce(channel, self._row.epoch)
+            announce(channel, self._row.epoch)
             tasks = (sender, receiver, *self._commands)
             for task in tasks:
                 task.cancel()
@@ -234,6 +241,7 @@ class Connection:
             blind=self._blinder is not None,
         )
         await self._send(fr.HelloFrame(**self._head(), data=hello))
+        self._greeted.set()
         if since is None and self._blinder is None:
             self._sent, text = await self._services.glances.encoded(self._key)
             await self._socket.send_text(fr.encode_snapshot(self._key, self._row.epoch, self._sent, text))
@@ -281,6 +289,7 @@ class Connection:
 
     async def _receive_all(self, listener: Listener) -> None:
         most = self._services.server.max_frame_bytes
+        await self._greeted.wait()  # the hello comes first, whatever was sent before it
         while True:
             try:
                 message = await self._socket.receive()
@@ -323,7 +332,7 @@ class Connection:
         try:
             who = await self._still()
             services.keys.count(who)
-            who.check(SCOPE_OF[frame.data.do], self._key)
+            who.check(scope_of(frame.data), self._key)
             who.check_budget()
             person = self._person or person_of(self._socket, who)
             result = await services.runs.submit(self._key, who, person, frame.cid, frame.data)
@@ -378,24 +387,3 @@ def _cid_in(text: str) -> str | None:
     except (ValueError, AttributeError, RecursionError):
         return None
     return storable(cid)[:64] if isinstance(cid, str) else None
-
-
-def _announce(channel: Channel, epoch: str) -> None:
-    """Tell all who is there, a moment later and once for many who come together."""
-    if channel.announcing is None:
-        loop = asyncio.get_running_loop()
-        channel.announcing = loop.call_later(0.25, _tell_presence, channel, epoch)
-
-
-def _tell_presence(channel: Channel, epoch: str) -> None:
-    channel.announcing = None
-    people = sorted({listener.person for listener in channel.listeners if listener.person})
-    watching = sum(listener.person is None for listener in channel.listeners)
-    frame = fr.PresenceFrame(
-        epoch=epoch,
-        id=secrets.token_hex(8),
-        ts=datetime.now(UTC),
-        session=channel.key,
-        data=fr.Presence(people=tuple(people), watching=watching),
-    )
-    channel.tell(frame.model_dump_json())

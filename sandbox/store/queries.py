@@ -62,10 +62,14 @@ def page(
     after: int,
     limit: int,
     where: dict[str, object] | None = None,
+    *,
+    current: bool = False,
 ) -> tuple[list[dict[str, Any]], int | None]:
     """At most ``limit`` rows after one, and the ``after`` that brings the next; None at the end.
 
     ``where`` asks for equal values in some columns. Rows are numbered by seq, interactions by their number.
+    ``current`` leaves out ratings that were replaced: of one rater's (a person is one, in whichever seat) of
+    one message in one dimension, the last counts.
     """
     table = _TABLES[what]
     order = table.c.number if what == "interactions" else table.c.seq
@@ -76,6 +80,8 @@ def page(
         .order_by(order)
         .limit(limit + 1)
     )
+    if current:
+        query = query.where(table.c.seq.in_(_current(key)))
     for column, value in (where or {}).items():
         if value is not None:
             query = query.where(table.c[column] == value)
@@ -91,6 +97,18 @@ def page(
         if what == "messages":
             row["id"] = f"{row['interaction']}.{row['step']}"
     return rows, (rows[-1][order.name] if more else None)
+
+
+def _current(key: str) -> sa.Select[Any]:
+    """The seq of the ratings that count."""
+    table = _TABLES["ratings"]
+    rater = sa.func.coalesce(table.c.person, table.c.rater)
+    return (
+        sa.select(sa.func.max(table.c.seq))
+        .join(SESSIONS, SESSIONS.c.id == table.c.session_id)
+        .where(SESSIONS.c.key == key)
+        .group_by(rater, table.c.target, table.c.dimension)
+    )
 
 
 def message(database: Database, key: str, reference: str) -> tuple[MessagePosted, str] | None:

@@ -19,7 +19,7 @@ from server.openai.errors import ApiError
 from server.openai.models import Target, resolve
 from server.openai.speaking import Choice, Cost, Emit, Piece, Speak, Spoken, finish_of, ignore, rest_of
 from server.openai.streaming import all_or_none
-from server.openai.wire import MOST_TOKENS, USUAL_TOKENS, Options
+from server.openai.wire import MOST_TOKENS, Options
 from server.services import Services
 
 RECORD_HEADER = "x-sandbox-record"
@@ -40,7 +40,7 @@ class Wishes:
     def sampling(self, aside: Aside) -> Sampling:
         """How a reply is generated, by what is wanted and the society's own ways."""
         own = aside.lengths
-        tokens = max(own.answer_tokens, USUAL_TOKENS) if self.tokens is None else self.tokens
+        tokens = own.answer_tokens if self.tokens is None else self.tokens
         return Sampling(
             min(tokens, MOST_TOKENS),
             own.temperature if self.temperature is None else self.temperature,

@@ -162,7 +162,7 @@ def _local(asked: Asking, aside: Aside) -> tuple[LocalWorker, str]:
             param="model",
             code="unsupported_model",
         )
-    return asked.services.runs.workers.of(spec.name), spec.adapter
+    return asked.services.parts.workers.of(spec.name), spec.adapter
 
 
 def _seat(asked: Asking) -> str:

@@ -37,7 +37,7 @@ _KINDS: dict[str, tuple[int, str, str]] = {
     "timeout": (504, _FAILED, "model_timeout"),
     "unavailable": (503, _FAILED, "model_unavailable"),
     "context_overflow": (400, _INVALID, "context_length_exceeded"),
-    "refused": (400, _INVALID, "model_refused"),
+    "refused": (502, _FAILED, "model_refused"),
     "empty": (502, _FAILED, "empty_reply"),
     "abstained": (503, _FAILED, "seat_empty"),
     "budget": (402, _QUOTA, _QUOTA),

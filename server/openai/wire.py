@@ -13,8 +13,6 @@ from server.openai.errors import ApiError, unsupported
 
 MOST_TOKENS = 4096
 """A reply is never longer; who asks for more gets this."""
-USUAL_TOKENS = 512
-"""How long a reply may be where nothing is asked for."""
 _ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",

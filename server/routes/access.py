@@ -7,10 +7,13 @@ import asyncio
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from sandbox.errors import UserError
+from server import invitations
 from server.auth import TICKET_S
 from server.deps import Parts, Who
 from server.errors import TOLD
-from server.routes.sessions import found
+from server.routes.looking import found
+from server.services import Services
 from server.wire.views import (
     CreateInvite,
     CreateKey,
@@ -82,21 +85,28 @@ async def create_invite(session: str, wanted: CreateInvite, who: Who, services: 
     """Invite one person to a session; the ticket is shown this once."""
     who.check("admin", session)
     row = await found(services, session)
-    return await asyncio.to_thread(services.keys.invite, row.key, wanted)
+    seats = await _seats(services, row.key)
+    if wanted.seat is not None and wanted.seat not in seats:
+        raise UserError(f"There is no seat '{wanted.seat}' to invite to. The seats are: {', '.join(seats)}.")
+    _check_not_seat(wanted.person, seats)
+    return await asyncio.to_thread(invitations.invite, services.store.database, row.key, wanted)
 
 
 @router.post("/invites/look")
 async def look_at_invite(wanted: Look, request: Request, services: Parts) -> InviteView:
     """What a ticket invites to, and what is to be agreed to. Needs no key."""
     services.keys.count_address(_address(request))
-    return await asyncio.to_thread(services.keys.look_at, wanted.ticket)
+    return await asyncio.to_thread(invitations.look_at, services.store.database, wanted.ticket)
 
 
 @router.post("/invites/join", status_code=201)
 async def join(wanted: Join, request: Request, services: Parts) -> Joined:
     """Use a ticket: a key for one person in one session. Needs no key."""
     services.keys.count_address(_address(request))
-    return await asyncio.to_thread(services.keys.join, wanted)
+    if wanted.person is not None:
+        invite = await asyncio.to_thread(invitations.look_at, services.store.database, wanted.ticket)
+        _check_not_seat(wanted.person, await _seats(services, invite.session))
+    return await asyncio.to_thread(invitations.join, services.store.database, wanted)
 
 
 @router.post("/tickets", status_code=201)
@@ -105,6 +115,15 @@ async def socket_ticket(who: Who, services: Parts, session: str | None = None) -
     return SocketTicket(
         ticket=services.keys.socket_ticket(who, session or who.session), expires_in_s=TICKET_S
     )
+
+
+async def _seats(services: Services, session: str) -> list[str]:
+    return [seat.name for seat in (await services.glances.of(session)).seats]
+
+
+def _check_not_seat(person: str | None, seats: list[str]) -> None:
+    if person is not None and person.casefold() in {seat.casefold() for seat in seats}:
+        raise UserError(f"'{person}' is a seat; a person can't act under its name. Choose another.")
 
 
 def _address(request: Request) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import uuid4
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox import events as ev
@@ -15,8 +15,8 @@ from sandbox.society import Absence, ModelSpec
 from server.auth import Identity
 from server.deps import Parts, Who, person_of
 from server.errors import TOLD, Refused
-from server.rights import SCOPE_OF
-from server.runs import Result
+from server.rights import scope_of
+from server.routes.looking import found
 from server.services import Services
 from server.wire import commands as do
 from server.wire.views import Done
@@ -50,6 +50,14 @@ class TakeBody(BaseModel):
     patience_s: float = Field(default=300.0, ge=1, le=30 * 86_400)
 
 
+class LeaveBody(BaseModel):
+    """How to hand a seat back: see the command ``leave``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    force: bool = False
+
+
 async def perform(
     services: Services,
     session: str,
@@ -59,9 +67,7 @@ async def perform(
     cid: str | None = None,
 ) -> Done:
     """Have a command carried out. Raises ``Forbidden``, ``NotFound``, ``Refused``."""
-    from server.routes.sessions import found
-
-    who.check(SCOPE_OF[command.do], session)
+    who.check(scope_of(command), session)
     who.check_budget()
     row = await found(services, session)
     result = await services.runs.submit(row.key, who, person, cid or uuid4().hex, command)
@@ -70,174 +76,152 @@ async def perform(
     return Done(interaction=result.interaction)
 
 
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks something of which session, and as whom; ``cid`` is good for one command."""
+
+    services: Services
+    session: str
+    who: Identity
+    person: str | None
+    cid: str | None
+
+    async def has(self, command: do.Command) -> Done:
+        """Have a command carried out. Raises as ``perform``."""
+        return await perform(self.services, self.session, self.who, self.person, command, self.cid)
+
+
+async def _actor(session: str, request: Request, who: Who, services: Parts, cid: Cid = None) -> Actor:
+    return Actor(services, session, who, person_of(request, who), cid)
+
+
+Acts = Annotated[Actor, Depends(_actor)]
+
+
 @router.post("/commands")
-async def command(
-    session: str, wanted: do.Command, request: Request, who: Who, services: Parts, cid: Cid = None
-) -> Done:
+async def command(wanted: do.Command, actor: Acts) -> Done:
     """Any command, as on the websocket."""
-    return await perform(services, session, who, person_of(request, who), wanted, cid)
+    return await actor.has(wanted)
 
 
 @router.post("/start")
-async def start(
-    session: str, who: Who, services: Parts, wanted: do.Start | None = None, cid: Cid = None
-) -> Done:
+async def start(actor: Acts, wanted: do.Start | None = None) -> Done:
     """Run the rounds, or go on with them."""
-    return await perform(services, session, who, None, wanted or do.Start(), cid)
+    return await actor.has(wanted or do.Start())
 
 
 @router.post("/step")
-async def step(session: str, who: Who, services: Parts, cid: Cid = None) -> Done:
+async def step(actor: Acts) -> Done:
     """Run one round, then pause."""
-    return await perform(services, session, who, None, do.Step(), cid)
+    return await actor.has(do.Step())
 
 
 @router.post("/pause")
-async def pause(session: str, who: Who, services: Parts, cid: Cid = None) -> Done:
+async def pause(actor: Acts) -> Done:
     """Stop at once; ``start`` goes on."""
-    return await perform(services, session, who, None, do.Pause(), cid)
+    return await actor.has(do.Pause())
 
 
 @router.post("/resume")
-async def resume(session: str, who: Who, services: Parts, cid: Cid = None) -> Done:
+async def resume(actor: Acts) -> Done:
     """Go on where it was paused."""
-    return await perform(services, session, who, None, do.Start(), cid)
+    return await actor.has(do.Start())
 
 
 @router.post("/stop")
-async def stop(session: str, who: Who, services: Parts, cid: Cid = None) -> Done:
+async def stop(actor: Acts) -> Done:
     """Stop at once; what was done is kept."""
-    return await perform(services, session, who, None, do.Stop(), cid)
+    return await actor.has(do.Stop())
 
 
 @router.post("/messages", status_code=201)
-async def say(
-    session: str, wanted: do.Say, request: Request, who: Who, services: Parts, cid: Cid = None
-) -> Done:
+async def say(wanted: do.Say, actor: Acts) -> Done:
     """Send a message to some seats or all, who answer."""
-    return await perform(services, session, who, person_of(request, who), wanted, cid)
+    return await actor.has(wanted)
 
 
 @router.post("/questions", status_code=201)
-async def ask(
-    session: str, wanted: do.Ask, request: Request, who: Who, services: Parts, cid: Cid = None
-) -> Done:
+async def ask(wanted: do.Ask, actor: Acts) -> Done:
     """Put a question to a seat, or to the society, on record. Its answer comes as events."""
-    return await perform(services, session, who, person_of(request, who), wanted, cid)
+    return await actor.has(wanted)
 
 
 @router.post("/ratings", status_code=201)
-async def rate(
-    session: str, wanted: do.Rate, request: Request, who: Who, services: Parts, cid: Cid = None
-) -> Done:
+async def rate(wanted: do.Rate, actor: Acts) -> Done:
     """Rate a message; a later rating by the same person counts instead."""
-    return await perform(services, session, who, person_of(request, who), wanted, cid)
+    return await actor.has(wanted)
 
 
 @router.post("/judgements", status_code=201)
-async def judge(
-    session: str, wanted: do.Judge, request: Request, who: Who, services: Parts, cid: Cid = None
-) -> Done:
+async def judge(wanted: do.Judge, actor: Acts) -> Done:
     """Have a seat rate a message."""
-    return await perform(services, session, who, person_of(request, who), wanted, cid)
+    return await actor.has(wanted)
 
 
 @router.post("/reactions", status_code=201)
-async def react(
-    session: str, wanted: do.React, request: Request, who: Who, services: Parts, cid: Cid = None
-) -> Done:
+async def react(wanted: do.React, actor: Acts) -> Done:
     """React to a message."""
-    return await perform(services, session, who, person_of(request, who), wanted, cid)
+    return await actor.has(wanted)
 
 
 @router.post("/seats", status_code=201)
-async def add_seat(session: str, wanted: do.AddSeat, who: Who, services: Parts, cid: Cid = None) -> Done:
+async def add_seat(wanted: do.AddSeat, actor: Acts) -> Done:
     """One more seat, for a person."""
-    return await perform(services, session, who, None, wanted, cid)
+    return await actor.has(wanted)
 
 
 @router.put("/seats/{seat}/model")
-async def change_model(
-    session: str, seat: str, wanted: ModelChange, who: Who, services: Parts, cid: Cid = None
-) -> Done:
+async def change_model(seat: str, wanted: ModelChange, actor: Acts) -> Done:
     """Have a seat speak through another model or adapter, from its next request on."""
-    command = do.ChangeModel(seat=seat, model=wanted.model)
-    return await perform(services, session, who, None, command, cid)
+    return await actor.has(do.ChangeModel(seat=seat, model=wanted.model))
 
 
 @router.post("/seats/{seat}/model/rollback")
-async def roll_back(session: str, seat: str, who: Who, services: Parts, cid: Cid = None) -> Done:
-    """Give a seat the model it had before its last change."""
-    from server.routes.sessions import found
-
-    who.check("run", session)
-    row = await found(services, session)
-    events = await asyncio.to_thread(lambda: [r.event for r in services.store.log.read(row.key)])
-    changes = [event for event in events if isinstance(event, ev.SeatChanged) and event.seat == seat]
-    if not changes:
-        raise Refused(Result(code="refused", message=f"The model of '{seat}' has not been changed."))
-    command = do.ChangeModel(seat=seat, model=changes[-1].before)
-    return await perform(services, session, who, None, command, cid)
+async def roll_back(seat: str, actor: Acts) -> Done:
+    """Give a seat the model it had before its last change; again, the one before that."""
+    return await actor.has(do.RollBackModel(seat=seat))
 
 
 @router.put("/rubric")
-async def change_rubric(session: str, wanted: Rubric, who: Who, services: Parts, cid: Cid = None) -> Done:
+async def change_rubric(wanted: Rubric, actor: Acts) -> Done:
     """New norms, under the next version. What has begun ends under the old ones."""
-    return await perform(services, session, who, None, do.ChangeRubric(rubric=wanted), cid)
+    return await actor.has(do.ChangeRubric(rubric=wanted))
 
 
 @router.post("/seats/{seat}/take")
-async def take(
-    session: str,
-    seat: str,
-    request: Request,
-    who: Who,
-    services: Parts,
-    wanted: TakeBody | None = None,
-    cid: Cid = None,
-) -> Done:
+async def take(seat: str, actor: Acts, wanted: TakeBody | None = None) -> Done:
     """Sit down at a seat."""
     body = wanted or TakeBody()
-    command = do.Take(seat=seat, absent=body.absent, patience_s=body.patience_s)
-    return await perform(services, session, who, person_of(request, who), command, cid)
+    return await actor.has(do.Take(seat=seat, absent=body.absent, patience_s=body.patience_s))
 
 
 @router.post("/seats/{seat}/leave")
-async def leave(
-    session: str, seat: str, request: Request, who: Who, services: Parts, cid: Cid = None
-) -> Done:
-    """Hand a seat back."""
-    return await perform(services, session, who, person_of(request, who), do.Leave(seat=seat), cid)
+async def leave(seat: str, actor: Acts, wanted: LeaveBody | None = None) -> Done:
+    """Hand a seat back; or, with ``force``, free one, whoever sits there."""
+    return await actor.has(do.Leave(seat=seat, force=wanted is not None and wanted.force))
 
 
 @router.get("/turns")
-async def turns(session: str, request: Request, who: Who, services: Parts) -> list[ev.TurnAwaited]:
+async def turns(actor: Acts) -> list[ev.TurnAwaited]:
     """What waits for you, the oldest first, with deadlines."""
-    from server.routes.sessions import found
-
-    who.check("join", session)
-    row = await found(services, session)
-    person = person_of(request, who)
-    view = await services.glances.of(row.key)
+    actor.who.check("join", actor.session)
+    row = await found(actor.services, actor.session)
+    view = await actor.services.glances.of(row.key)
     return [
         awaited
         for _, opened in sorted(view.open.items())
         for awaited in opened.awaited
-        if awaited.person == person
+        if awaited.person == actor.person
     ]
 
 
 @router.post("/turns")
-async def answer(
-    session: str, wanted: do.Answer, request: Request, who: Who, services: Parts, cid: Cid = None
-) -> Done:
+async def answer(wanted: do.Answer, actor: Acts) -> Done:
     """Answer what waits for you."""
-    return await perform(services, session, who, person_of(request, who), wanted, cid)
+    return await actor.has(wanted)
 
 
 @router.post("/turns/skip")
-async def skip(
-    session: str, wanted: do.Skip, request: Request, who: Who, services: Parts, cid: Cid = None
-) -> Done:
+async def skip(wanted: do.Skip, actor: Acts) -> Done:
     """Abstain from what waits for you."""
-    return await perform(services, session, who, person_of(request, who), wanted, cid)
+    return await actor.has(wanted)

@@ -15,7 +15,7 @@ MessageId = Annotated[str, Field(pattern=r"^\d{1,9}\.[A-Za-z0-9_.-]{1,120}$", ex
 
 
 class _Command(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Start(_Command):
@@ -66,7 +66,7 @@ class Rate(_Command):
 
     do: Literal["rate"] = "rate"
     message: MessageId
-    value: float = Field(allow_inf_nan=False)
+    value: float
     dimension: str | None = Field(default=None, max_length=32, description="the peers' own, if left out")
     reason: str = Field(default="", max_length=MAX_TEXT)
 
@@ -99,10 +99,11 @@ class Take(_Command):
 
 
 class Leave(_Command):
-    """Hand a seat back."""
+    """Hand a seat back; with ``force`` (for keys with the scope ``run``), whoever sits there."""
 
     do: Literal["leave"] = "leave"
     seat: SeatName
+    force: bool = False
 
 
 class AddSeat(_Command):
@@ -121,7 +122,7 @@ class Answer(_Command):
     interaction: int = Field(ge=1)
     step: str = Field(min_length=1, max_length=120)
     text: str = Field(default="", max_length=MAX_TEXT)
-    value: float | None = Field(default=None, allow_inf_nan=False)
+    value: float | None = None
 
 
 class Skip(_Command):
@@ -138,6 +139,13 @@ class ChangeModel(_Command):
     do: Literal["change_model"] = "change_model"
     seat: SeatName
     model: ModelSpec
+
+
+class RollBackModel(_Command):
+    """Give a seat the model it had before its last change; again, the one before that."""
+
+    do: Literal["roll_back_model"] = "roll_back_model"
+    seat: SeatName
 
 
 class ChangeRubric(_Command):
@@ -163,6 +171,7 @@ Command = Annotated[
     | Answer
     | Skip
     | ChangeModel
+    | RollBackModel
     | ChangeRubric,
     Field(discriminator="do"),
 ]

@@ -27,6 +27,7 @@ TICKET_PROTOCOL = "ticket."
 class Close(IntEnum):
     """Why the server closes a socket. 1001, 1009 and 1011 mean what the websocket standard says."""
 
+    INVALID = 4400
     UNAUTHORIZED = 4401
     FORBIDDEN = 4403
     NOT_FOUND = 4404
@@ -39,6 +40,7 @@ CLOSE_CODES: dict[int, str] = {
     1001: "The server shuts down. Connect again, with since.",
     1009: "The frame was over the limit. Send less at once.",
     1011: "The server failed, or pings were not answered. Connect again, with since.",
+    Close.INVALID: "The address can't be understood: its since, or its person.",
     Close.UNAUTHORIZED: "No key, or one that is expired or revoked.",
     Close.FORBIDDEN: "The key does not allow it or is for another session, or the page's origin is foreign.",
     Close.NOT_FOUND: "There is no such session.",

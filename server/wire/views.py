@@ -21,7 +21,7 @@ SCOPES: dict[str, str] = {
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CreateSession(_Body):
@@ -30,6 +30,7 @@ class CreateSession(_Body):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
         json_schema_extra={"examples": [{"example": "scripted", "rounds": 2, "seats": "3x3", "start": True}]},
     )
 
@@ -151,6 +152,12 @@ class CreateInvite(_Body):
     consent_version: str = Field(default="", max_length=64)
     consent_text: str = Field(default="", max_length=20_000)
     expires_in_s: float | None = Field(default=7 * 86_400, gt=0)
+
+    @model_validator(mode="after")
+    def _named(self) -> CreateInvite:
+        if self.consent_text and not self.consent_version:
+            raise ValueError("a consent_text needs a consent_version, by which it is agreed to")
+        return self
 
 
 class NewInvite(BaseModel):

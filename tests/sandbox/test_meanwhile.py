@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,7 +12,15 @@ from support import engine_for, events_of, scripted, small_society
 
 from sandbox import events as ev
 from sandbox.engine import Engine
-from sandbox.errors import ModelUnavailable, SessionError, SocietyError
+from sandbox.errors import (
+    EmptyReply,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    RateLimited,
+    SessionError,
+    SocietyError,
+)
 from sandbox.exchange import Reply, Request
 from sandbox.models.base import OnDelta
 from sandbox.progress import fold
@@ -24,12 +33,12 @@ from sandbox.store import sessions
 def test_a_seat_speaks_through_another_model_from_its_next_request_on(sqlite_store: Store) -> None:
     async def work(engine: Engine) -> None:
         await engine.ask("One?", "S1", society=False)
-        await engine.change_model("S1", "scripted/echo")
+        await engine.amendments.change_model("S1", "scripted/echo")
         await engine.ask("Two?", "S1", society=False)
         with pytest.raises(SocietyError):
-            await engine.change_model("S1", "scripted/nobody")
+            await engine.amendments.change_model("S1", "scripted/nobody")
         with pytest.raises(SessionError, match="no seat"):
-            await engine.change_model("S9", "scripted/kind")
+            await engine.amendments.change_model("S9", "scripted/kind")
         await engine.ask("Three?", "S1", society=False)
 
     events, _ = in_session(sqlite_store, work)
@@ -37,6 +46,51 @@ def test_a_seat_speaks_through_another_model_from_its_next_request_on(sqlite_sto
     assert models == ["scripted/steady", "scripted/echo", "scripted/echo"]
     (changed,) = of(events, ev.SeatChanged)
     assert (changed.model, changed.before) == ("scripted/echo", "scripted/steady")
+
+
+def test_changes_of_a_model_are_rolled_back_one_by_one(sqlite_store: Store) -> None:
+    async def work(engine: Engine) -> None:
+        change, back = engine.amendments.change_model, engine.amendments.roll_back_model
+        with pytest.raises(SessionError, match="nothing to roll back"):
+            await back("S1")
+        await change("S1", "scripted/echo")
+        await change("S1", "scripted/kind")
+        await back("S1")
+        await back("S1")
+        with pytest.raises(SessionError, match="nothing to roll back"):
+            await back("S1")
+        await change("S1", "scripted/harsh")
+        await back("S1")
+
+    events, _ = in_session(sqlite_store, work)
+    seated = [changed.model.removeprefix("scripted/") for changed in of(events, ev.SeatChanged)]
+    assert seated == ["echo", "kind", "echo", "steady", "harsh", "steady"]
+    assert fold(events).models_before == {"S1": []}
+
+
+@pytest.mark.parametrize(
+    ("error", "seated"), [(RateLimited, True), (EmptyReply, True), (ModelRefused, False)]
+)
+def test_a_model_is_tried_before_it_is_seated(
+    sqlite_store: Store, error: type[ModelError], seated: bool
+) -> None:
+    class Failing:
+        async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+            raise error("Not now.")
+
+    store = sqlite_store
+    handle = sessions.create(store.database, store.log, small_society(rounds=0))
+
+    def models(spec: str) -> Any:
+        return Failing() if spec.startswith("litellm/") else scripted(spec)
+
+    async def run() -> None:
+        engine = engine_for(store, handle, models)
+        with nullcontext() if seated else pytest.raises(error):
+            await engine.amendments.change_model("S1", "litellm/openai/gpt-4o-mini")
+
+    asyncio.run(run())
+    assert len(of(events_of(store, handle.key), ev.SeatChanged)) == seated
 
 
 def test_a_local_model_that_can_not_be_loaded_is_not_seated(sqlite_store: Store) -> None:
@@ -53,7 +107,7 @@ def test_a_local_model_that_can_not_be_loaded_is_not_seated(sqlite_store: Store)
     async def run() -> None:
         engine = engine_for(store, handle, models)
         with pytest.raises(ModelUnavailable):
-            await engine.change_model("S1", "local/smollm2#nothing")
+            await engine.amendments.change_model("S1", "local/smollm2#nothing")
         await engine.ask("Still there?", "S1", society=False)
 
     asyncio.run(run())
@@ -69,13 +123,13 @@ def test_new_norms_hold_from_then_on_and_what_has_begun_ends_under_the_old(sqlit
         await engine.people.take("S0", "Ann", "wait")
         old = asyncio.create_task(engine.ask("Old?", "S1", society=True))
         (turn,) = await waits(engine)
-        await engine.change_rubric(norms)
+        await engine.amendments.change_rubric(norms)
         engine.people.answer(turn.interaction, turn.step, "Ann", value=4)
         await old
         await engine.people.give_back("S0", "Ann")
         await engine.ask("New?", "S1", society=True)
         with pytest.raises(SocietyError, match="no prompts in language 'xx'"):
-            await engine.change_rubric(norms.model_copy(update={"language": "xx"}))
+            await engine.amendments.change_rubric(norms.model_copy(update={"language": "xx"}))
 
     events, _ = in_session(sqlite_store, work)
     old, new = assemble(events)

@@ -13,6 +13,7 @@ from serving import app_in, live, serve
 from websockets.exceptions import ConnectionClosed
 
 from sandbox.running import Store
+from server import invitations
 from server.auth import Keys
 from server.wire.views import CreateInvite, CreateKey, NewKey, Scope
 
@@ -38,7 +39,7 @@ class Guarded:
         return live(self.base, session, additional_headers=own, **options)
 
     def invited(self, session: str, **wanted: Any) -> str:
-        return self.keys.invite(session, CreateInvite(**wanted)).ticket
+        return invitations.invite(self.keys.database, session, CreateInvite(**wanted)).ticket
 
 
 @contextmanager

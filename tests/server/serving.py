@@ -176,3 +176,15 @@ def live(base: str, session: str, since: str | None = None, **options: Any) -> A
     )
     url = f"{base.replace('http', 'ws', 1)}/api/v1/sessions/{session}/live?{query}"
     return connect(url, **options)
+
+
+def said_to(base: str, request: str) -> bytes:
+    """The answer to a request sent as it is; its head ends with ``Connection: close``."""
+    with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as raw:
+        raw.settimeout(20)
+        raw.sendall(f"{request}Connection: close\r\n\r\n".encode())
+        return raw.makefile("rb").read()
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])

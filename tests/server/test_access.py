@@ -16,7 +16,7 @@ from server.wire.commands import Command
 from server.wire.views import Scope
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-LOOK = {"watch", "join"}
+LOOK = {"watch", "join", "run"}
 ANY = set(SCOPES)
 NOBODY: set[str] = set()
 """No key is needed."""
@@ -98,6 +98,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "answer": {"interaction": 1, "step": "draft", "text": "x"},
     "skip": {"interaction": 1, "step": "draft"},
     "change_model": {"seat": "A1", **MODEL},
+    "roll_back_model": {"seat": "A1"},
     "change_rubric": {"rubric": {}},
 }
 
@@ -174,7 +175,7 @@ async def test_a_scope_opens_its_commands_and_no_other(shared: Guarded, scope: S
             assert forbidden == (scope not in (SCOPE_OF[do], "admin")), (do, response.text)
 
 
-@pytest.mark.parametrize(("scope", "lets"), [("watch", True), ("join", True), ("ask", False), ("run", False)])
+@pytest.mark.parametrize(("scope", "lets"), [("watch", True), ("join", True), ("ask", False), ("run", True)])
 async def test_who_may_look_may_connect(shared: Guarded, scope: Scope, lets: bool) -> None:
     session = create(shared.admin)
     async with shared.live(session, shared.key(scope).key) as connection:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from serving import app_in, create, serve
+from serving import app_in, create, said_to, serve, status_of
 
 FRIEND = "https://friend.example"
 JSON = {"Content-Type": "application/json"}
@@ -27,24 +26,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def client(base: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=base, timeout=30) as client:
         yield client
-
-
-@pytest.fixture
-def logged(base: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
-    """What the server has logged as an error so far."""
-    return lambda: [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-
-
-def said_to(base: str, request: str) -> bytes:
-    """The answer to a request sent as it is; its head ends with ``Connection: close``."""
-    with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as raw:
-        raw.settimeout(20)
-        raw.sendall(f"{request}Connection: close\r\n\r\n".encode())
-        return raw.makefile("rb").read()
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
 
 
 # Bodies and faults

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from sandbox.running import Store
 from sandbox.store.tables import ConsentRow, KeyRow
-from server import auth
+from server import auth, invitations
 from server.auth import Keys
 from server.wire.views import CreateKey, Join
 
@@ -71,7 +71,7 @@ def test_an_invitation_ends(guarded: Guarded) -> None:
 @pytest.mark.parametrize("name", ["Ann", "ann", "ANN", "Ann "])
 def test_two_people_never_look_the_same(guarded: Guarded, name: str) -> None:
     session, other = create(guarded.admin), create(guarded.admin)
-    guarded.keys.join(Join(ticket=guarded.invited(session, person="Ann")))
+    invitations.join(guarded.keys.database, Join(ticket=guarded.invited(session, person="Ann")))
     ticket = guarded.invited(session)
     with guarded.client(None) as nobody:
         refused = nobody.post("/api/v1/invites/join", json={"ticket": ticket, "person": name})
@@ -82,6 +82,27 @@ def test_two_people_never_look_the_same(guarded: Guarded, name: str) -> None:
             "/api/v1/invites/join", json={"ticket": guarded.invited(other), "person": "Ann"}
         )
         assert elsewhere.status_code == 201
+
+
+def test_an_invitation_that_can_not_be_kept_is_refused(guarded: Guarded) -> None:
+    session = create(guarded.admin, seats="2x2")
+    path = f"/api/v1/sessions/{session}/invites"
+    for wanted, why in (
+        ({"seat": "Z9"}, "no seat 'Z9'"),
+        ({"person": "A1"}, "is a seat"),
+        ({"person": "a1"}, "is a seat"),
+        ({"consent_text": "May we keep it?"}, "consent_version"),
+    ):
+        refused = guarded.admin.post(path, json=wanted)
+        assert refused.status_code == 422, wanted
+        assert why in refused.json()["error"]["message"]
+    ticket = guarded.admin.post(path, json={"seat": "A1"}).json()["ticket"]
+    with guarded.client(None) as nobody:
+        refused = nobody.post("/api/v1/invites/join", json={"ticket": ticket, "person": "b2"})
+        assert refused.status_code == 422
+        assert "is a seat" in refused.json()["error"]["message"]
+        joined = nobody.post("/api/v1/invites/join", json={"ticket": ticket, "person": "Ann"})
+        assert joined.json()["seat"] == "A1"
 
 
 def test_who_joins_agrees_to_the_version_shown_and_that_is_kept(guarded: Guarded) -> None:
@@ -107,7 +128,9 @@ def test_who_joins_agrees_to_the_version_shown_and_that_is_kept(guarded: Guarded
 
 async def test_who_joined_is_that_person_in_that_session_whatever_they_say(guarded: Guarded) -> None:
     session, other = create(guarded.admin, rounds=0), create(guarded.admin)
-    joined = guarded.keys.join(Join(ticket=guarded.invited(session, person="Ann"), person="Eve"))
+    joined = invitations.join(
+        guarded.keys.database, Join(ticket=guarded.invited(session, person="Ann"), person="Eve")
+    )
     assert joined.person == "Ann", "an invitation by name is for that name"
     with guarded.client(joined.key, **{"X-Sandbox-Person": "Bob"}) as ann:
         me = ann.get("/api/v1/me").json()
@@ -184,7 +207,7 @@ async def test_a_ticket_ends_with_its_time_and_with_its_key(
 
 async def test_a_persons_ticket_makes_nobody_else(guarded: Guarded) -> None:
     session = create(guarded.admin)
-    joined = guarded.keys.join(Join(ticket=guarded.invited(session, person="Ann")))
+    joined = invitations.join(guarded.keys.database, Join(ticket=guarded.invited(session, person="Ann")))
     with guarded.client(joined.key) as ann:
         ticket = ann.post("/api/v1/tickets").json()["ticket"]
     offered = ["sandbox.v1", f"ticket.{ticket}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -206,6 +207,14 @@ def test_keys_by_command(sandbox: Run, tmp_path: Path) -> None:
     ):
         assert sandbox(*wrong)[0] == 2, wrong
     assert sandbox("keys", "create", "x", "--scope", "run", "--session", "no-such")[0] == 2
+
+
+def test_a_port_that_is_taken_is_said_so_before_anything_else(sandbox: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, out, told = sandbox("serve", "scripted", "--port", str(taken.getsockname()[1]))
+    assert (code, out) == (2, "")
+    assert "can't listen" in told
+    assert "--port" in told
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])

@@ -265,6 +265,27 @@ async def test_a_session_that_is_deleted_ends_its_connections(base: str, client:
     assert closed.value.rcvd.code == 4410
 
 
+@pytest.mark.parametrize("since", ["nonsense", "abc:", ":x", "abc:-1", "abc:1.5", "abc:" + "9" * 20])
+async def test_a_place_that_can_not_be_understood_is_said_so(
+    base: str, client: httpx.Client, since: str
+) -> None:
+    async with live(base, create(client), since) as connection:
+        with pytest.raises(ConnectionClosed) as closed:
+            await connection.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, "EPOCH:SEQ" in closed.value.rcvd.reason) == (4400, True)
+
+
+async def test_the_hello_comes_before_any_answer(base: str, client: httpx.Client) -> None:
+    session = create(client)
+    for _ in range(20):
+        async with live(base, session) as connection:
+            await connection.send(json.dumps({"v": 1, "type": "ping", "cid": "early"}))
+            kinds = [json.loads(await connection.recv())["type"] for _ in range(3)]
+        assert kinds[0] == "session.hello"
+        assert "ack" in kinds
+
+
 @pytest.mark.parametrize("name", ["nobody", "x" * 300, "..", "%00", "%F0%9F%92%A9"])
 async def test_a_session_that_there_is_not_is_said_so(base: str, name: str) -> None:
     async with live(base, name) as connection:

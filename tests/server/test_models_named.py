@@ -37,24 +37,6 @@ def client(base: str) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture
-def logged(base: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
-    """What the server has logged as an error so far."""
-    return lambda: [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-
-
-def said_to(base: str, request: str) -> bytes:
-    """The answer to a request sent as it is; its head ends with ``Connection: close``."""
-    with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as raw:
-        raw.settimeout(20)
-        raw.sendall(f"{request}Connection: close\r\n\r\n".encode())
-        return raw.makefile("rb").read()
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
-
-
 # Models, embeddings, sources
 
 

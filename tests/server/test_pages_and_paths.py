@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from serving import Live, app_in, create, live, serve
+from serving import Live, app_in, create, live, said_to, serve, status_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sandbox.running import Store
@@ -31,24 +30,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def client(base: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=base, timeout=30) as client:
         yield client
-
-
-@pytest.fixture
-def logged(base: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
-    """What the server has logged as an error so far."""
-    return lambda: [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-
-
-def said_to(base: str, request: str) -> bytes:
-    """The answer to a request sent as it is; its head ends with ``Connection: close``."""
-    with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as raw:
-        raw.settimeout(20)
-        raw.sendall(f"{request}Connection: close\r\n\r\n".encode())
-        return raw.makefile("rb").read()
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
 
 
 # Pages
@@ -118,6 +99,21 @@ def test_a_form_of_a_foreign_page_changes_nothing(client: httpx.Client) -> None:
         )
         assert sent.status_code == 403
     assert len(client.get("/api/v1/sessions").json()) == before
+
+
+def test_a_page_of_an_allowed_origin_may_read_and_send(client: httpx.Client) -> None:
+    asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"}
+    allowed = client.options("/api/v1/sessions", headers={"Origin": FRIEND, **asked})
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, FRIEND)
+    assert "PUT" in allowed.headers["access-control-allow-methods"]
+    assert "authorization" in allowed.headers["access-control-allow-headers"].lower()
+    read = client.get("/api/v1/sessions", headers={"Origin": FRIEND})
+    assert read.headers["access-control-allow-origin"] == FRIEND
+    for origin in ("http://evil.example", f"{FRIEND}.evil.example", "null"):
+        refused = client.options("/api/v1/sessions", headers={"Origin": origin, **asked})
+        assert refused.status_code == 400, origin
+        for response in (refused, client.get("/api/v1/sessions", headers={"Origin": origin})):
+            assert "access-control-allow-origin" not in response.headers, origin
 
 
 # Names and paths

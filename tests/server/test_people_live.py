@@ -8,9 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+from guarding import guard
 from serving import Live, app_in, create, live, serve, status, wait_for
 
 from sandbox.running import Store
+from server import invitations
 from server.auth import Keys
 from server.wire.views import CreateInvite, CreateKey, Join
 
@@ -162,8 +164,8 @@ def test_what_is_hidden_shows_through_nowhere(tmp_path: Path, how: str) -> None:
             plain = keys.create(CreateKey(name="plain", scopes=("watch", "join")))
             headers = {"Authorization": f"Bearer {plain.key}"}
         elif how == "invited":
-            ticket = keys.invite(session, CreateInvite(person="Jörg")).ticket
-            headers = {"Authorization": f"Bearer {keys.join(Join(ticket=ticket)).key}"}
+            ticket = invitations.invite(store.database, session, CreateInvite(person="Jörg")).ticket
+            headers = {"Authorization": f"Bearer {invitations.join(store.database, Join(ticket=ticket)).key}"}
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         with httpx.Client(base_url=base, headers=raw) as client:
             view = client.get(f"/api/v1/sessions/{session}/snapshot").json()
@@ -196,6 +198,10 @@ def test_a_vote_is_changed_and_its_history_kept_and_nobody_rates_their_own(clien
         assert bob("POST", "ratings", message=f"{said}.message", value=value).status_code == 201
     kept = ratings(client, session, target=f"{said}.message")
     assert [row["value"] for row in kept] == [2, 5]
+    carol = as_person(client, session, "Carol")
+    assert carol("POST", "ratings", message=f"{said}.message", value=3).status_code == 201
+    counting = ratings(client, session, current=True)
+    assert [(row["person"], row["value"]) for row in counting] == [("Bob", 5), ("Carol", 3)]
     assert bob("POST", "ratings", message=f"{said}.message", value=9).status_code == 409
     assert bob("POST", "ratings", message="99.draft", value=5).status_code == 409
     assert bob("POST", "ratings", message="nonsense", value=5).status_code == 422
@@ -232,6 +238,43 @@ def test_a_new_seat_for_a_person(client: httpx.Client) -> None:
             ann("POST", "turns", interaction=turn["interaction"], step=turn["step"], value=4)
             done.add((turn["interaction"], turn["step"]))
     wait_for(lambda: len(ratings(client, session, rater="juror")) == 4)
+
+
+def test_a_seat_has_nobodys_name(tmp_path: Path) -> None:
+    with guard(tmp_path, max_seats=20) as guarded:
+        session = create(guarded.admin, seats="2x2", rounds=0)
+        path = f"/api/v1/sessions/{session}"
+        invitations.join(guarded.keys.database, Join(ticket=guarded.invited(session, person="Ann")))
+        guarded.admin.headers["X-Sandbox-Person"] = "Bob"
+        guarded.admin.post(f"{path}/seats/A1/take").raise_for_status()
+        for name in ("Ann", "ann", "Bob"):
+            refused = guarded.admin.post(f"{path}/seats", json={"seat": name})
+            assert refused.status_code == 409, refused.text
+            assert "is a person here" in refused.json()["error"]["message"]
+        seats = len(guarded.admin.get(f"{path}/snapshot").json()["seats"])
+        for number in range(20 - seats):
+            guarded.admin.post(f"{path}/seats", json={"seat": f"guest{number}"}).raise_for_status()
+        refused = guarded.admin.post(f"{path}/seats", json={"seat": "one-more"})
+        assert refused.status_code == 409
+        assert "20 seats" in refused.json()["error"]["message"]
+
+
+def test_an_operator_frees_a_seat_and_nobody_else_does(tmp_path: Path) -> None:
+    with guard(tmp_path) as guarded:
+        session = create(guarded.admin, seats="2x2", rounds=0)
+        path = f"/api/v1/sessions/{session}/seats/A1"
+        ticket = Join(ticket=guarded.invited(session, person="Ann"))
+        key = invitations.join(guarded.keys.database, ticket).key
+        with guarded.client(key) as ann, guarded.client(guarded.key("join").key) as other:
+            ann.post(f"{path}/take").raise_for_status()
+            assert other.post(f"{path}/leave").status_code == 409
+            assert other.post(f"{path}/leave", json={"force": True}).status_code == 403
+            with guarded.client(guarded.key("run").key) as operator:
+                operator.post(f"{path}/leave", json={"force": True}).raise_for_status()
+                again = operator.post(f"{path}/leave", json={"force": True})
+                assert again.status_code == 409
+                assert "Nobody sits" in again.json()["error"]["message"]
+            other.post(f"{path}/take").raise_for_status()
 
 
 def test_two_people_do_not_sit_on_one_chair(client: httpx.Client) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +17,7 @@ from serving import Live, Server, app_in, create, live, serve, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sandbox.running import Store
+from server import invitations
 from server.auth import Keys
 from server.wire.views import CreateInvite, CreateKey, Join
 
@@ -36,24 +36,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def client(base: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=base, timeout=30) as client:
         yield client
-
-
-@pytest.fixture
-def logged(base: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
-    """What the server has logged as an error so far."""
-    return lambda: [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-
-
-def said_to(base: str, request: str) -> bytes:
-    """The answer to a request sent as it is; its head ends with ``Connection: close``."""
-    with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as raw:
-        raw.settimeout(20)
-        raw.sendall(f"{request}Connection: close\r\n\r\n".encode())
-        return raw.makefile("rb").read()
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
 
 
 # People
@@ -118,7 +100,12 @@ def people(tmp_path: Path) -> Iterator[tuple[httpx.Client, httpx.Client, httpx.C
         with client_of(admin) as operator:
             session = create(operator, seats="2x2", rounds=1)
             own = [
-                keys.join(Join(ticket=keys.invite(session, CreateInvite(person=name)).ticket)).key
+                invitations.join(
+                    store.database,
+                    Join(
+                        ticket=invitations.invite(store.database, session, CreateInvite(person=name)).ticket
+                    ),
+                ).key
                 for name in ("Ann", "Bob")
             ]
             with client_of(own[0]) as ann, client_of(own[1]) as bob:
