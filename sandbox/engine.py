@@ -361,13 +361,13 @@ class Engine:
         try:
             for recorded in future.result():
                 self._progress.apply(recorded.event)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - raised by _record
             self._fault = error
         for recorded in future.result():
             for listener in self._listeners:
                 try:
                     listener(recorded)
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:  # noqa: BLE001 - raised by _record
                     self._fault = self._fault or error
 
     async def _pause(self, reason: ev.PauseReason, detail: str) -> None:

@@ -287,7 +287,7 @@ class Run:
             log.warning("run_failed", session=self.key, error=self._parts.redact(str(error)))
         except asyncio.CancelledError:
             raise
-        except Exception:
+        except Exception:  # a fault of ours: the engine has paused the session and said so in its log
             log.exception("run_failed", session=self.key)
         finally:
             self.used = time.monotonic()

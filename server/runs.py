@@ -216,7 +216,7 @@ class Runs:
                     await asyncio.to_thread(self._parts.inbox.forget, time.time() - _FORGET_S)
             except StoreError as error:
                 log.warning("store_unavailable", error=str(error))
-            except Exception:
+            except Exception:  # what it did not reckon with is logged; sessions must still be taken over
                 log.exception("scan_failed")
             await asyncio.sleep(self._parts.server.scan_s)
 

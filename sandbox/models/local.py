@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox.errors import ContextOverflow, ModelError, ModelRefused, ModelUnavailable, SandboxError
+from sandbox.errors import ContextOverflow, ModelError, ModelUnavailable, SandboxError, UserError
 from sandbox.exchange import Reply, Request, Sampling, Usage
 from sandbox.models.base import OnDelta, spoken
 from sandbox.models.context import trim
@@ -264,7 +264,7 @@ class LocalWorker:
         else:
             ids, lead = list(prompt), []
             if ids and not 0 <= min(ids) <= max(ids) < len(tokenizer):
-                raise ModelRefused(f"Token ids of local/{self._name} go from 0 to {len(tokenizer) - 1}.")
+                raise UserError(f"Token ids of local/{self._name} go from 0 to {len(tokenizer) - 1}.")
         if len(lead) + len(ids) + more > self._loaded.window:
             raise ContextOverflow(
                 f"The prompt takes {len(lead) + len(ids)} tokens"

@@ -27,6 +27,8 @@ from server.cli import uvicorn_options
 from server.settings import ServerSettings
 
 SERVE = "import sys; from sandbox.cli import main; main(sys.argv[1:])"
+FRIEND = "https://friend.example"
+"""An origin whose pages may call the server."""
 QUICK: dict[str, Any] = {"scan_s": 0.2, "delta_interval_s": 0.01, "per_minute": 1_000_000}
 
 

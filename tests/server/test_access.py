@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import httpx
 import pytest
-from guarding import Guarded, closed_with, guard
+from guarding import Guarded, closed_with
 from serving import Live, app_in, create
 
 from server.rights import SCOPE_OF
@@ -101,18 +100,6 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "roll_back_model": {"seat": "A1"},
     "change_rubric": {"rubric": {}},
 }
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    with guard(tmp_path_factory.mktemp("access")) as guarded:
-        yield guarded
-
-
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Guarded]:
-    with guard(tmp_path) as guarded:
-        yield guarded
 
 
 def call(client: httpx.Client, method: str, path: str, session: str, key: int) -> httpx.Response:

@@ -8,14 +8,13 @@ import random
 import signal
 import socket
 import string
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from serving import Live, Server, app_in, create, live, serve, wait_for
+from serving import Live, Server, create, live, wait_for
 from websockets.exceptions import ConnectionClosed
 
 FRAMES = 10_000
@@ -48,12 +47,6 @@ ODD: tuple[Any, ...] = (
     {"do": "say"},
     "NaN",
 )
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Iterator[str]:
-    with serve(app_in(tmp_path)) as url:
-        yield url
 
 
 def nonsense(rng: random.Random) -> str | bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from guarding import Guarded, closed_with, guard
+from guarding import Guarded, closed_with
 from serving import Live, app_in, create, live, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -20,18 +19,6 @@ from sandbox.store.tables import ConsentRow, KeyRow
 from server import auth, invitations
 from server.auth import Keys
 from server.wire.views import CreateKey, Join
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    with guard(tmp_path_factory.mktemp("access")) as guarded:
-        yield guarded
-
-
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Guarded]:
-    with guard(tmp_path) as guarded:
-        yield guarded
 
 
 def test_an_invitation_is_good_once_however_many_hurry(guarded: Guarded) -> None:

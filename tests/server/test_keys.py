@@ -7,7 +7,6 @@ import hashlib
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,18 +17,6 @@ from serving import Live, app_in, create, live, serve, wait_for
 from support import Run
 
 SAY = {"text": "Hello", "to": ["B1"]}
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    with guard(tmp_path_factory.mktemp("access")) as guarded:
-        yield guarded
-
-
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Guarded]:
-    with guard(tmp_path) as guarded:
-        yield guarded
 
 
 async def test_only_a_digest_of_a_secret_is_kept(guarded: Guarded) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,6 @@ from websockets.exceptions import ConnectionClosed
 
 from sandbox.events import load
 from server.wire.snapshot import Snapshot
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Iterator[str]:
-    with serve(app_in(tmp_path)) as url:
-        yield url
-
-
-@pytest.fixture
-def client(base: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base, timeout=30) as client:
-        yield client
 
 
 def all_events(client: httpx.Client, session: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,6 @@ from sandbox.running import Store
 from server import invitations
 from server.auth import Keys
 from server.wire.views import CreateInvite, CreateKey, Join
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Iterator[str]:
-    with serve(app_in(tmp_path)) as url:
-        yield url
-
-
-@pytest.fixture
-def client(base: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base, timeout=30) as client:
-        yield client
 
 
 def as_person(client: httpx.Client, session: str, person: str) -> Any:
