@@ -17,7 +17,7 @@ from sandbox.progress import Progress
 from sandbox.prompts import require_prompts
 from sandbox.rubric import Rubric
 from sandbox.society import Human, Seat
-from sandbox.store.inbox import Receipt
+from sandbox.store.inbox import Receipt, each
 
 _TRIAL = Sampling(max_tokens=16)
 
@@ -36,13 +36,14 @@ class Amendments:
         The model is asked for a word first: one that can't work is refused, and the seat stays as it was.
         Raises ``SessionError``, ``SocietyError`` or the ``ModelError``.
         """
-        there = self._speaking(seat)
+        self._speaking(seat)
         model = self._models(spec)
         if not spec.startswith("scripted/"):
             trial = Request("trial", seat, "chat", (ChatMessage("user", "Hello"),), _TRIAL)
             with suppress(ContextOverflow, EmptyReply, RateLimited):  # it is there, and lets us in
                 await model.generate(trial)
-        await self._record([ev.SeatChanged(seat=seat, model=spec, before=there.model or "")], receipt)
+        now = self._speaking(seat)  # the trial takes its time, and others may have changed it
+        await self._record([ev.SeatChanged(seat=seat, model=spec, before=now.model or "")], each(receipt))
 
     async def roll_back_model(self, seat: str, receipt: Receipt | None = None) -> None:
         """Give a seat the model it had before its last change that was not rolled back.
@@ -56,13 +57,13 @@ class Amendments:
                 f"The seat '{seat}' has the model it began with. There is nothing to roll back."
             )
         changed = ev.SeatChanged(seat=seat, model=before[-1], before=there.model or "", rolled_back=True)
-        await self._record([changed], receipt)
+        await self._record([changed], each(receipt))
 
     async def change_rubric(self, rubric: Rubric, receipt: Receipt | None = None) -> None:
         """Put new norms into force, under the next version. What has begun ends under the old ones."""
         renewed = rubric.model_copy(update={"version": self._progress.society.rubric.version + 1})
         require_prompts(renewed.language)
-        await self._record([ev.RubricChanged(rubric=renewed)], receipt)
+        await self._record([ev.RubricChanged(rubric=renewed)], each(receipt))
 
     def _speaking(self, seat: str) -> Seat:
         there = self._progress.society.seat(seat)

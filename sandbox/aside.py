@@ -6,7 +6,8 @@ The same generators as in the session, the same memories and models; only the lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from sandbox import events as ev
 from sandbox.courses import Courses
@@ -31,6 +32,20 @@ class Aside:
         self._courses = courses
         self._models = models
         self._redact = redact
+        self._busy = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody is being answered."""
+        return self._busy > 0
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -64,7 +79,8 @@ class Aside:
         talk = tuple(m for m in messages if m.role != "system")
         introduction = guest_introduction(language, agent, wishes)
         request = Request("answer", seat, "chat", (introduction, *talk), sampling, seed)
-        return await self._models(agent.model).generate(request, on_delta)
+        with self._at_work():
+            return await self._models(agent.model).generate(request, on_delta)
 
     async def deliberate(
         self,
@@ -78,6 +94,16 @@ class Aside:
         ``on_delta`` is called with the step and each piece of a draft or revision as it is generated.
         Cancelling stops the models. Raises ``SessionError``; a model's failure is among the events.
         """
+        with self._at_work():
+            return await self._deliberated(seat, question, on_event, on_delta)
+
+    async def _deliberated(
+        self,
+        seat: str,
+        question: str,
+        on_event: Callable[[ev.Event], None] | None,
+        on_delta: Callable[[str, str], None] | None,
+    ) -> list[ev.Event]:
         started = self._courses.asked(NUMBER, None, question, seat, guests=False)
         course = await self._courses.deliberation(started)
         told: list[ev.Event] = []

@@ -151,6 +151,8 @@ class Courses:
         """The generator of a seat's rating of a message. Raises ``SessionError``."""
         seat = self.seats.get(rater) or self.agent(rater)
         self._check_dimension(dimension)
+        if target.seat == rater:
+            raise SessionError(f"'{rater}' wrote that message. Nobody rates their own; choose another seat.")
         society = self._progress.society
         judgement = Judgement(
             interaction=interaction,

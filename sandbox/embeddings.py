@@ -31,6 +31,10 @@ class Embedder(Protocol):
         ...
 
 
+_AT_ONCE = 20_000
+"""Characters; they take some milliseconds."""
+
+
 class HashedEmbedder:
     """Counts of words and of letter trigrams, hashed into ``dimensions`` signed buckets.
 
@@ -43,6 +47,8 @@ class HashedEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See ``Embedder``."""
+        if sum(map(len, texts)) > _AT_ONCE:  # others in the event loop have their turn
+            return await asyncio.to_thread(lambda: [self._vector(text) for text in texts])
         return [self._vector(text) for text in texts]
 
     def _vector(self, text: str) -> Vector:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from weakref import WeakSet
 
 from sandbox import events as ev
 from sandbox.amendments import Amendments
@@ -20,19 +20,19 @@ from sandbox.deliberation import Course
 from sandbox.desk import Desk, Tray
 from sandbox.embeddings import Embedder
 from sandbox.errors import BudgetExhausted, SandboxError, SessionError, first_cause
-from sandbox.exchange import Answered, Outcome, Request
+from sandbox.exchange import Answered, Failure, Outcome, Request
 from sandbox.models.base import Model, outcome_of
 from sandbox.models.limits import Ledger
 from sandbox.people import People
 from sandbox.progress import OpenRound, Progress
 from sandbox.recollection import Recollection
+from sandbox.recorder import Listener, Recorder
 from sandbox.redaction import Redactor
 from sandbox.schedule import Schedule
 from sandbox.store.inbox import Receipt
 from sandbox.store.log import Handle, Log
 from sandbox.text import storable
 
-Listener = Callable[[ev.Recorded], None]
 Streamer = Callable[[int, str, str], None]
 """Called with interaction, step and a piece of text as it is generated. Pieces are not recorded."""
 
@@ -59,13 +59,12 @@ class Engine:
         listener: Listener | None = None,
         streamer: Streamer | None = None,
     ) -> None:
-        self._log = log
         self._handle = handle
         self._progress = progress
         self._models = models
         self._embedder = embedder
         self._redact = redact
-        self._listeners = [listener] if listener else []
+        self._record = Recorder(log, handle, progress, listener)
         self._streamer = streamer
         self.people = People(progress, self._record)
         self.amendments = Amendments(progress, models, self._record)
@@ -78,8 +77,8 @@ class Engine:
         self._memories = asyncio.Lock()
         self._remembered = 0
         self._exhausted: BudgetExhausted | None = None
-        self._fault: Exception | None = None
         self._seeded = False
+        self._asides: WeakSet[Aside] = WeakSet()
 
     @property
     def progress(self) -> Progress:
@@ -89,34 +88,45 @@ class Engine:
     async def aside(self) -> Aside:
         """The society for questions off the record; it is as this session is at any time."""
         await self._prepare()
-        return Aside(self._progress, self._courses, self._models, self._redact)
+        aside = Aside(self._progress, self._courses, self._models, self._redact)
+        self._asides.add(aside)
+        return aside
+
+    @property
+    def is_asked_aside(self) -> bool:
+        """Whether somebody is being answered off the record."""
+        return any(aside.is_busy for aside in self._asides)
 
     def watch(self, listener: Listener) -> None:
         """Have ``listener`` told of every event from now on, beside the one given at the start."""
-        self._listeners.append(listener)
+        self._record.watch(listener)
 
-    async def run(self, rounds: int | None = None, *, at_most: int | None = None) -> None:
+    async def run(
+        self, rounds: int | None = None, *, at_most: int | None = None, budget: float | None = None
+    ) -> None:
         """Run until ``rounds`` rounds are done in all (the session's own number, if None).
 
-        After ``at_most`` of them it pauses, if there are more to do.
+        After ``at_most`` of them it pauses, if there are more to do. From now on the session may cost
+        ``budget`` US dollars in all, if that is given. Both are on record, for whoever goes on with it.
 
         When cancelled, or when the budget is exhausted or a fault stops it, what is done is committed and the
         session is paused, and the cause raised again.
         """
         progress = self._progress
         target = max(progress.rounds if rounds is None else rounds, progress.rounds_done)
-        if progress.status in ("paused", "finished") or target != progress.rounds:
+        until = None if at_most is None else progress.rounds_done + at_most
+        changes = target != progress.rounds or until != progress.until or budget is not None
+        if progress.status in ("paused", "finished") or changes:
             if progress.status == "finished" and target == progress.rounds_done and not progress.open:
                 raise SessionError(
                     f"Session {self._handle.key} is finished. Give it more rounds with --rounds, or fork it."
                 )
-            await self._record([ev.RunResumed(rounds=target)])
+            await self._record([ev.RunResumed(rounds=target, until=until, budget=budget)])
         self._exhausted = None
         try:
             await self.finish_loose_ends(with_people=False)
-            begun_with = progress.rounds_done
             while progress.rounds_done < target:
-                if at_most is not None and progress.rounds_done - begun_with >= at_most:
+                if until is not None and progress.rounds_done >= until:
                     await self._record([ev.RunPaused(reason="paused")])
                     return
                 await self._round(progress.rounds_done + 1)
@@ -192,16 +202,23 @@ class Engine:
         Without ``with_people``, those in which somebody has to be waited for are left for later.
         """
         await self._prepare()
-        for opened in tuple(self._progress.open.values()):
-            started = opened.started
-            seats = {started.seat, *started.peers, *started.observers}
-            if started.round is not None or started.interaction in self._driving:
-                continue
-            if not with_people and seats & self._progress.people.keys():
-                continue
+        async with asyncio.TaskGroup() as group:  # no person keeps others waiting
+            for opened in tuple(self._progress.open.values()):
+                started = opened.started
+                seats = {started.seat, *started.peers, *started.observers}
+                if started.round is not None or started.interaction in self._driving:
+                    continue
+                if with_people or not seats & self._progress.people.keys():
+                    self._driving.add(started.interaction)  # at once: others look for loose ends as well
+                    group.create_task(self._finish(started))
+        await self._remember()
+
+    async def _finish(self, started: ev.InteractionStarted) -> None:
+        try:
             if course := await self._courses.of(started):
                 await self._drive(course, started.interaction)
-        await self._remember()
+        finally:
+            self._driving.discard(started.interaction)
 
     def _numbers(self, count: int = 1) -> int:
         """The first of ``count`` numbers for interactions that nobody else gets."""
@@ -259,17 +276,25 @@ class Engine:
                 # Whoever finds the budget exhausted leaves it to the round to say so, when all calls that
                 # are under way, and paid for, have come in.
                 with suppress(BudgetExhausted):
-                    await self._drive(course, started.interaction)
+                    await self._drive(course, started.interaction, of_round=True)
 
-    async def _drive(self, course: Course, interaction: int, receipt: Receipt | None = None) -> None:
+    async def _drive(
+        self, course: Course, interaction: int, receipt: Receipt | None = None, *, of_round: bool = False
+    ) -> None:
         self._driving.add(interaction)
         try:
-            await self._drive_on(course, interaction, receipt)
+            await self._drive_on(course, interaction, receipt, of_round)
         finally:
             self._driving.discard(interaction)
+            self.people.give_up(interaction)
 
-    async def _drive_on(self, course: Course, interaction: int, receipt: Receipt | None) -> None:
-        """Run one generator to its end, beginning with the outcomes that are on record."""
+    async def _drive_on(
+        self, course: Course, interaction: int, receipt: Receipt | None, of_round: bool
+    ) -> None:
+        """Run one generator to its end, beginning with the outcomes that are on record.
+
+        Without money, a round is left open, to go on when there is some; what was asked outside ends failed.
+        """
         turn = next(course)
         outstanding = list(turn.requests)
         events: list[ev.Event] = list(turn.events)
@@ -284,36 +309,39 @@ class Engine:
             events = [event for event in events if not opened.holds(event)]
         tray: Tray[Answered | None] = Tray(self._desk)
         refused = 0
+        receipts = [receipt] if receipt else []
         try:
             while True:
                 if events:
-                    await self._record(events, receipt, interaction)
-                    receipt = None
-                if self._exhausted:
+                    await self._record(events, receipts, interaction)
+                if of_round and self._exhausted:
                     refused += len(outstanding)
                 else:
                     for request in outstanding:
-                        tray.start(self._answer(interaction, request))
+                        tray.start(self._answer(interaction, request, of_round))
                 if tray.is_empty:
                     if refused and self._exhausted:
                         raise self._exhausted
                     return
-                events, outstanding = [], []
+                events, outstanding, receipts = [], [], []
                 for answer in await tray.collect():
                     if answer is None:
                         refused += 1
                         continue
+                    receipts += self.people.receipts(interaction, answer.step)
                     turn = course.send(answer)
                     events += turn.events
                     outstanding += turn.requests
         finally:
             tray.cancel()
 
-    async def _answer(self, interaction: int, request: Request) -> Answered | None:
-        """The outcome of a request; None if the budget does not allow for it."""
+    async def _answer(self, interaction: int, request: Request, of_round: bool) -> Answered | None:
+        """The outcome of a request; None if a round's budget does not allow for it."""
         try:
             return Answered(request.step, await self._outcome(interaction, request))
         except BudgetExhausted as error:
+            if not of_round:
+                return Answered(request.step, Failure("budget", str(error)))
             self._exhausted = error
             return None
 
@@ -330,45 +358,6 @@ class Engine:
 
         spec = self._courses.spec(request.seat, rating=rating)
         return await outcome_of(self._models, spec, request, self._redact, on_delta)
-
-    async def _record(
-        self, events: Sequence[ev.Event], receipt: Receipt | None = None, interaction: int | None = None
-    ) -> None:
-        """Commit events, take them into account and tell the listeners.
-
-        ``receipt`` is settled in the same transaction. A commit that is under way can't be called back:
-        whoever is cancelled meanwhile waits for it.
-        """
-        also = partial(receipt.within, interaction=interaction) if receipt else None
-        future = self._log.append(self._handle, events, also)
-        future.add_done_callback(self._took)
-        try:
-            await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
-        if receipt:
-            receipt.settled(interaction)
-        if self._fault:
-            fault, self._fault = self._fault, None
-            self._listeners = []
-            raise fault
-
-    def _took(self, future: asyncio.Future[list[ev.Recorded]]) -> None:
-        """Take a commit into account; what goes wrong is raised by ``_record``, not lost in a callback."""
-        if future.cancelled() or future.exception():
-            return
-        try:
-            for recorded in future.result():
-                self._progress.apply(recorded.event)
-        except Exception as error:  # noqa: BLE001 - raised by _record
-            self._fault = error
-        for recorded in future.result():
-            for listener in self._listeners:
-                try:
-                    listener(recorded)
-                except Exception as error:  # noqa: BLE001 - raised by _record
-                    self._fault = self._fault or error
 
     async def _pause(self, reason: ev.PauseReason, detail: str) -> None:
         """Say in the log that the run stopped; a log that can't be written any more has said so already."""

@@ -52,10 +52,16 @@ class RunPaused(_Event):
 
 
 class RunResumed(_Event):
-    """A paused run goes on, or a finished one was given more rounds (``rounds`` in all)."""
+    """A paused run goes on, or a finished one was given more rounds (``rounds`` in all).
+
+    It is to pause when round ``until`` is over, if that is given; from now on it may cost ``budget`` US
+    dollars in all, if that is given.
+    """
 
     type: Literal["run_resumed"] = "run_resumed"
     rounds: int
+    until: int | None = None
+    budget: float | None = None
 
 
 class RunFinished(_Event):

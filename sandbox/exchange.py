@@ -23,6 +23,7 @@ FailureKind = Literal[
     "context_overflow",
     "refused",
     "abstained",
+    "budget",
     "error",
 ]
 

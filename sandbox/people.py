@@ -20,20 +20,33 @@ from sandbox.exchange import Failure, Outcome, Reply, Request
 from sandbox.progress import Occupant, Progress
 from sandbox.ratings import Rating
 from sandbox.society import Absence, Agent, Human
-from sandbox.store.inbox import Receipt
+from sandbox.store.inbox import Receipt, each
 from sandbox.text import storable
 
 
 class Record(Protocol):
-    """Commits events, and settles the receipt with them."""
+    """Commits events, and settles the receipts with them."""
 
-    async def __call__(self, events: Sequence[ev.Event], receipt: Receipt | None = None) -> None:
+    async def __call__(self, events: Sequence[ev.Event], receipts: Sequence[Receipt] = ()) -> None:
         """Returns after the commit."""
         ...
 
 
 MAX_TEXT = 20_000
 """Characters that a person may write at once."""
+
+
+_PAUSED = "The run is paused. Your answer can be taken when it goes on; keep it till then."
+
+
+class _Asked:
+    """A request that is being put to a person; its outcome is None if they left."""
+
+    __slots__ = ("outcome", "seat")
+
+    def __init__(self, seat: str) -> None:
+        self.seat = seat
+        self.outcome: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
 
 
 class People:
@@ -43,7 +56,8 @@ class People:
         self._progress = progress
         self._record = record
         self._now = now
-        self._open: dict[tuple[int, str], asyncio.Future[Outcome | None]] = {}
+        self._open: dict[tuple[int, str], _Asked] = {}
+        self._receipts: dict[tuple[int, str], Receipt] = {}
         self._asked = asyncio.Event()
 
     def waiting(self, person: str | None = None) -> list[ev.TurnAwaited]:
@@ -57,21 +71,32 @@ class People:
 
     async def reply(self, interaction: int, request: Request) -> Outcome | None:
         """What the person in the seat answers; None if the seat's model is to answer."""
-        occupant = self._progress.people.get(request.seat)
-        if occupant is None:
-            return None
-        key = (interaction, request.step)
-        self._asked.set()
-        self._open[key] = future = asyncio.get_running_loop().create_future()
-        try:
-            opened = self._progress.open.get(interaction)
-            awaited = opened.awaited.get(request.step) if opened else None
-            if awaited is None:
-                awaited = self._awaited(interaction, request, occupant)
-                await self._record([awaited])
-            return await self._wait(future, awaited, occupant)
-        finally:
-            del self._open[key]
+        while occupant := self._progress.people.get(request.seat):
+            key = (interaction, request.step)
+            self._asked.set()
+            asked = self._open[key] = _Asked(request.seat)
+            try:
+                opened = self._progress.open.get(interaction)
+                awaited = opened.awaited.get(request.step) if opened else None
+                if awaited is None or awaited.deadline is not None or awaited.person != occupant.person:
+                    # One that waited when the run stopped gets all its time again: nobody could answer then.
+                    awaited = self._awaited(interaction, request, occupant)
+                    await self._record([awaited])
+                if self._progress.people.get(request.seat) == occupant:
+                    return await self._wait(asked.outcome, awaited, occupant)
+            finally:
+                del self._open[key]
+        return None
+
+    def receipts(self, interaction: int, step: str) -> list[Receipt]:
+        """The receipt of the command by which a step was answered, to be settled with its event."""
+        receipt = self._receipts.pop((interaction, step), None)
+        return [receipt] if receipt else []
+
+    def give_up(self, interaction: int) -> None:
+        """Nobody takes answers in an interaction any more; those that are not on record have failed."""
+        for key in [key for key in self._receipts if key[0] == interaction]:
+            self._receipts.pop(key).failed(SessionError(_PAUSED))
 
     async def take(
         self,
@@ -95,7 +120,7 @@ class People:
         if isinstance(there, Agent) and not there.active:
             raise SessionError(f"The seat '{seat}' is not active. Take another one.")
         taken = ev.SeatTaken(seat=seat, person=person, absent=absent, patience_s=patience_s)
-        await self._record([taken], receipt)
+        await self._record([taken], each(receipt))
 
     async def give_back(self, seat: str, person: str | None, receipt: Receipt | None = None) -> None:
         """Take a person (whoever it is, if None) out of a seat; what waited for them is its model's.
@@ -107,12 +132,10 @@ class People:
             raise SessionError(
                 f"'{person}' does not sit at '{seat}'." if person else f"Nobody sits at '{seat}'."
             )
-        await self._record([ev.SeatReturned(seat=seat, person=occupant.person)], receipt)
-        for (interaction, step), future in self._open.items():
-            opened = self._progress.open.get(interaction)
-            awaited = opened.awaited.get(step) if opened else None
-            if awaited and awaited.seat == seat and not future.done():
-                future.set_result(None)
+        await self._record([ev.SeatReturned(seat=seat, person=occupant.person)], each(receipt))
+        for asked in self._open.values():
+            if asked.seat == seat and not asked.outcome.done():
+                asked.outcome.set_result(None)
 
     async def add_seat(
         self, human: Human, receipt: Receipt | None = None, joined: Iterable[str] = ()
@@ -136,7 +159,7 @@ class People:
             society.with_seat(placed)
         except ValueError as error:
             raise SessionError(f"There can be no seat '{human.name}': {error}.") from error
-        await self._record([ev.SeatAdded(seat=placed)], receipt)
+        await self._record([ev.SeatAdded(seat=placed)], each(receipt))
 
     async def until_asked(self, interaction: int, step: str, seconds: float) -> None:
         """Wait a moment for a run that has just been taken up to come to what waits in it."""
@@ -147,10 +170,18 @@ class People:
                     await self._asked.wait()
 
     def answer(
-        self, interaction: int, step: str, person: str, *, text: str = "", value: float | None = None
+        self,
+        interaction: int,
+        step: str,
+        person: str,
+        *,
+        text: str = "",
+        value: float | None = None,
+        receipt: Receipt | None = None,
     ) -> None:
         """Give a person's answer to what waits for them: words, or a ``value`` with ``text`` as its reason.
 
+        ``receipt`` is settled with the event that the answer becomes, or fails if the run stops before.
         Raises ``SessionError`` if nothing of the kind waits.
         """
         awaited = self._theirs(interaction, step, person)
@@ -168,12 +199,13 @@ class People:
                     f"A rating from {low} to {high} is wanted here, with a reason if you like."
                 )
             reply = Reply(f"{value:g}", Rating(value, text, "human", None), person=person)
-        self._resolve(interaction, step, reply)
+        self._resolve(interaction, step, reply, receipt)
 
-    def skip(self, interaction: int, step: str, person: str) -> None:
+    def skip(self, interaction: int, step: str, person: str, receipt: Receipt | None = None) -> None:
         """Abstain from what waits. Raises ``SessionError`` if nothing of the kind waits."""
         self._theirs(interaction, step, person)
-        self._resolve(interaction, step, Failure("abstained", "The person passed.", person=person))
+        passed = Failure("abstained", "The person passed.", person=person)
+        self._resolve(interaction, step, passed, receipt)
 
     async def react(
         self, target: str, person: str, reaction: str, on: bool = True, receipt: Receipt | None = None
@@ -183,7 +215,7 @@ class People:
         if not 1 <= len(reaction) <= 16 or not reaction.isprintable():
             raise SessionError("A reaction is a sign or a short word, 16 characters at most.")
         given = ev.ReactionGiven(target=target, person=person, reaction=reaction, on=on)
-        await self._record([given], receipt)
+        await self._record([given], each(receipt))
 
     def check_name(self, name: str) -> None:
         """Raise ``SessionError`` unless a person may be called so here."""
@@ -209,15 +241,15 @@ class People:
             )
         return awaited
 
-    def _resolve(self, interaction: int, step: str, outcome: Outcome) -> None:
-        future = self._open.get((interaction, step))
-        if future is None:
-            raise SessionError(
-                "The run is paused. Your answer can be taken when it goes on; keep it till then."
-            )
-        if future.done():
+    def _resolve(self, interaction: int, step: str, outcome: Outcome, receipt: Receipt | None) -> None:
+        asked = self._open.get((interaction, step))
+        if asked is None:
+            raise SessionError(_PAUSED)
+        if asked.outcome.done():
             raise SessionError("Your answer to this is being recorded; it can't be given twice.")
-        future.set_result(outcome)
+        asked.outcome.set_result(outcome)
+        if receipt is not None:
+            self._receipts[interaction, step] = receipt
 
     def _awaited(self, interaction: int, request: Request, occupant: Occupant) -> ev.TurnAwaited:
         subject = request.subject

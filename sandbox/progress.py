@@ -80,6 +80,7 @@ class Progress:
 
     ``people`` maps a seat to who sits there; ``authors`` a message that a person wrote to that person;
     ``models_before`` a seat to the models that it can be rolled back to, the last one first to go.
+    ``until`` is the round after which the run is to pause, ``budget`` what was allowed since the beginning.
     """
 
     society: Society
@@ -87,6 +88,7 @@ class Progress:
     status: Status = "ready"
     rounds: int = 0
     rounds_done: int = 0
+    until: int | None = None
     next_interaction: int = 1
     open_round: OpenRound | None = None
     open: dict[int, OpenInteraction] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class Progress:
     authors: dict[str, str] = field(default_factory=dict)
     models_before: dict[str, list[str]] = field(default_factory=dict)
     cost: float = 0.0
+    budget: float | None = None
     _pending: dict[int, _Revision] = field(default_factory=dict)
 
     def apply(self, event: ev.Event) -> None:
@@ -135,11 +138,12 @@ class Progress:
                 for opened in self.open.values():
                     opened.awaited = {}
             case ev.RunPaused():
-                self.status = "paused"
-            case ev.RunResumed(rounds=rounds):
-                self.rounds, self.status = rounds, "running"
+                self.status, self.until = "paused", None
+            case ev.RunResumed(rounds=rounds, until=until, budget=budget):
+                self.rounds, self.until, self.status = rounds, until, "running"
+                self.budget = self.budget if budget is None else budget
             case ev.RunFinished():
-                self.status = "finished"
+                self.status, self.until = "finished", None
 
     def _seat(self, event: ev.SeatTaken | ev.SeatReturned | ev.SeatAdded | ev.SeatChanged) -> None:
         match event:
@@ -147,6 +151,8 @@ class Progress:
                 self.people[event.seat] = Occupant(event.person, event.absent, event.patience_s)
             case ev.SeatReturned():
                 self.people.pop(event.seat, None)
+                for opened in self.open.values():  # whoever sits there next is asked anew
+                    opened.awaited = {s: a for s, a in opened.awaited.items() if a.seat != event.seat}
             case ev.SeatAdded(seat=human):
                 self.society = self.society.with_seat(human)
             case ev.SeatChanged():

@@ -82,7 +82,7 @@ class Rubric(BaseModel):
     version: int = Field(default=1, ge=1, lt=2**31)
     language: str = Field(default="en", pattern=r"^[a-z]{2}$")
     scale: Scale = Scale()
-    criteria: tuple[Criterion, ...] = (ALIGNMENT, ENGAGEMENT)
+    criteria: tuple[Criterion, ...] = Field(default=(ALIGNMENT, ENGAGEMENT), max_length=100)
     peer: str = "alignment"
 
     @model_validator(mode="after")

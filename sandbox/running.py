@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from sandbox.aside import Aside
 from sandbox.embeddings import embedder
-from sandbox.engine import Engine, Listener, Streamer
+from sandbox.engine import Engine, Streamer
 from sandbox.errors import LeaseLost, StoreError
 from sandbox.models.catalog import Catalog, Workers
 from sandbox.models.limits import Ledger
 from sandbox.progress import Progress, fold
+from sandbox.recorder import Listener
 from sandbox.redaction import Redactor
 from sandbox.settings import Settings
 from sandbox.store import sessions
@@ -66,6 +68,8 @@ async def at_work(
     redact: Redactor,
     *,
     budget: float | None = None,
+    ceiling: float | None = None,
+    on_lost: Callable[[], None] = lambda: None,
     listener: Listener | None = None,
     streamer: Streamer | None = None,
     workers: Workers | None = None,
@@ -73,34 +77,44 @@ async def at_work(
 ) -> AsyncIterator[Engine]:
     """An engine for a leased session. The lease is kept while in use and given back at the end.
 
-    ``workers`` are local models that outlive it; without them it has its own.
+    ``budget`` replaces the session's own, and nothing goes beyond ``ceiling``. ``on_lost`` is called when
+    another process has taken the session. ``workers`` are local models that outlive it; without them it has
+    its own.
     """
-    events = await asyncio.to_thread(lambda: [recorded.event for recorded in store.log.read(handle.key)])
-    progress = fold(events)
-    limits = progress.society.limits
-    ledger = Ledger(limits.budget if budget is None else budget, progress.cost)
-    catalog = Catalog(settings, limits, redact, ledger=ledger, workers=workers, on_load=on_load)
-    engine = Engine(
-        store.log,
-        handle,
-        progress,
-        catalog.model,
-        embedder(progress.society.embedding),
-        redact,
-        listener,
-        streamer,
-    )
-    engine.ledger = ledger
-    keeper = asyncio.create_task(_keep(store.database, handle))
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(_release, store.database, handle)
+        renewals = stack.enter_context(ThreadPoolExecutor(1, "lease"))  # no slow query is in their way
+        keeper = asyncio.create_task(_keep(store.database, handle, renewals, on_lost))
+        stack.callback(keeper.cancel)
+        progress = await asyncio.to_thread(lambda: fold(r.event for r in store.log.read(handle.key)))
+        limits = progress.society.limits
+        ledger = Ledger(spendable(progress, budget, ceiling), progress.cost)
+        catalog = Catalog(settings, limits, redact, ledger=ledger, workers=workers, on_load=on_load)
+        stack.push_async_callback(catalog.close)
+        engine = Engine(
+            store.log,
+            handle,
+            progress,
+            catalog.model,
+            embedder(progress.society.embedding),
+            redact,
+            listener,
+            streamer,
+        )
+        engine.ledger = ledger
         yield engine
-    finally:
-        keeper.cancel()
-        try:
-            await catalog.close()
-        finally:
-            with suppress(StoreError):  # the lease runs out by itself
-                await asyncio.to_thread(sessions.release, store.database, handle)
+
+
+def spendable(progress: Progress, budget: float | None, ceiling: float | None) -> float | None:
+    """What a session may cost in all, in US dollars: its newest budget or another, at most ``ceiling``."""
+    own = progress.society.limits.budget if progress.budget is None else progress.budget
+    caps = [cap for cap in (own if budget is None else budget, ceiling) if cap is not None]
+    return min(caps, default=None)
+
+
+async def _release(database: Database, handle: Handle) -> None:
+    with suppress(StoreError):  # the lease runs out by itself
+        await asyncio.to_thread(sessions.release, database, handle)
 
 
 async def off_the_record(
@@ -112,13 +126,15 @@ async def off_the_record(
     return await Engine(store.log, handle, progress, catalog.model, vectors, redact).aside()
 
 
-async def _keep(database: Database, handle: Handle) -> None:
-    """Renew the lease until cancelled. Once it is lost there is no more to do: every append will say so."""
+async def _keep(database: Database, handle: Handle, renewals: Executor, on_lost: Callable[[], None]) -> None:
+    """Renew the lease until cancelled, or until it is lost: every append will say so, too."""
+    loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(sessions.LEASE_SECONDS / 4)
         try:
-            await asyncio.to_thread(sessions.renew, database, handle)
+            await loop.run_in_executor(renewals, sessions.renew, database, handle)
         except LeaseLost:
+            on_lost()
             return
         except StoreError:
             continue  # there is time for more tries before the lease runs out

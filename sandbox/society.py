@@ -6,12 +6,13 @@ replayed, forked and resumed without any file. The form people write is read by 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from sandbox.rubric import Rubric
-from sandbox.topology import Topology
+from sandbox.topology import MAX_SEATS, Topology
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no infinity
 
@@ -23,6 +24,8 @@ Persona = Annotated[str, StringConstraints(max_length=4000)]
 Preset = Literal["all_good", "all_bad", "half_half", "mixed_half_half"]
 Absence = Literal["abstain", "wait", "stand_in"]
 """When a person lets a deadline pass: nothing is said, everybody waits on, or the seat's model answers."""
+MAX_TEXTS = 1_000_000
+"""Questions, or prior memories."""
 RESERVED_NAMES = frozenset({"all", "society", "person"})
 
 
@@ -144,11 +147,11 @@ class Society(BaseModel):
     lengths: Lengths = Lengths()
     limits: Limits = Limits()
     embedding: ModelSpec = "hashed"
-    agents: tuple[Agent, ...]
-    observers: tuple[Observer, ...] = ()
-    humans: tuple[Human, ...] = ()
-    questions: tuple[Question, ...] = ()
-    memories: tuple[PriorMemory, ...] = ()
+    agents: tuple[Agent, ...] = Field(max_length=MAX_SEATS)
+    observers: tuple[Observer, ...] = Field(default=(), max_length=MAX_SEATS)
+    humans: tuple[Human, ...] = Field(default=(), max_length=MAX_SEATS)
+    questions: tuple[Question, ...] = Field(default=(), max_length=MAX_TEXTS)
+    memories: tuple[PriorMemory, ...] = Field(default=(), max_length=MAX_TEXTS)
 
     @model_validator(mode="after")
     def _consistent(self) -> Society:
@@ -157,8 +160,7 @@ class Society(BaseModel):
 
     def _check(self) -> None:
         names = [seat.name for seat in self.seats()]
-        twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-        if twice:
+        if twice := {name for name, count in Counter(names).items() if count > 1}:
             raise ValueError(f"seat names must differ; used twice: {', '.join(sorted(twice))}")
         if taken := RESERVED_NAMES.intersection(name.lower() for name in names):
             raise ValueError(f"a seat can't be called {', '.join(sorted(taken))}: the word is reserved")

@@ -85,7 +85,7 @@ class Edges(BaseModel):
     model_config = _FROZEN
     kind: Literal["edges"] = "edges"
     size: int = Field(ge=1, le=MAX_SEATS)
-    edges: tuple[tuple[int, int], ...]
+    edges: tuple[tuple[int, int], ...] = Field(max_length=1_000_000)
 
     @model_validator(mode="after")
     def _within(self) -> Edges:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import NamedTuple
 
 from fastapi import WebSocket
@@ -34,7 +35,8 @@ async def admitted(socket: WebSocket, services: Services, session: str) -> tuple
     if tickets:
         who = services.keys.use_ticket(tickets[0], session)
         if who.key is not None:
-            who = await asyncio.to_thread(services.keys.renewed, who)
+            renewed = await asyncio.to_thread(services.keys.renewed, who)
+            who = replace(renewed, person=who.person)
     else:
         who = await asyncio.to_thread(services.keys.identify, bearer(socket))
     services.keys.count(who)
@@ -46,7 +48,7 @@ def since_of(text: str | None) -> Since | None:
     if not text:
         return None
     epoch, _, seq = text.rpartition(":")
-    if not seq.isdecimal() or len(seq) > 15:
+    if not epoch or not seq.isdecimal() or len(seq) > 15:
         raise UserError("Write since=EPOCH:SEQ, as in the id of the last event.")
     return Since(epoch, int(seq))
 

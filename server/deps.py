@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from sandbox.conversation import PERSON, is_person_name
 from sandbox.errors import UserError
-from server.auth import Identity
+from server.auth import Identity, Unauthorized
 from server.services import Services
 
 PERSON_HEADER = "x-sandbox-person"
@@ -28,12 +29,26 @@ def bearer(connection: HTTPConnection) -> str | None:
     return key.strip() if kind.lower() == "bearer" else None
 
 
-async def identity(request: Request) -> Identity:
+_SCHEME = HTTPBearer(auto_error=False, scheme_name="key", description="a key, where keys are needed")
+
+
+async def identity(
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_SCHEME)] = None
+) -> Identity:
     """Who asks, counted. Raises ``Unauthorized`` or ``TooMany``."""
     services = services_of(request)
-    who = await asyncio.to_thread(services.keys.identify, bearer(request))
+    try:
+        who = await asyncio.to_thread(services.keys.identify, bearer(request))
+    except Unauthorized:
+        services.keys.count_address(address_of(request), "key")  # nor can keys be tried by the thousand
+        raise
     services.keys.count(who)
     return who
+
+
+def address_of(connection: HTTPConnection) -> str:
+    """Where a request comes from."""
+    return connection.client.host if connection.client else "unknown"
 
 
 def person_of(connection: HTTPConnection, who: Identity, named: str | None = None) -> str | None:

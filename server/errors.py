@@ -12,24 +12,39 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from sandbox.blueprint import explain
 from sandbox.errors import ModelError, SandboxError, SessionError, StoreError, UserError
 from sandbox.redaction import masked
 from server.auth import Forbidden, OverBudget, TooMany, Unauthorized
 from server.runs import Result
 
 _STATUS: dict[type[Exception], tuple[int, str]] = {
-    Unauthorized: (401, "unauthorized"),
     Forbidden: (403, "forbidden"),
-    TooMany: (429, "too_many"),
     OverBudget: (402, "over_budget"),
     SessionError: (409, "refused"),
     UserError: (422, "invalid"),
     ModelError: (502, "model"),
-    StoreError: (503, "unavailable"),
     SandboxError: (500, "internal"),
 }
 _REFUSED = {"refused": 409, "invalid": 422, "busy": 503, "unavailable": 503}
+
+
+_WORDS = {
+    "json_invalid": "this is no JSON",
+    "extra_forbidden": "there is no such field; take it out",
+    "missing": "this field is needed",
+    "tuple_type": "a list is needed",
+    "union_tag_not_found": "say what it is: there is no 'do', or no 'type'",
+    "string_pattern_mismatch": "this is blank, or written in a way that can't be",
+}
+"""For what pydantic says to programmers only."""
+_HTTP = {
+    404: "There is nothing at this address. All that there is stands at /docs.",
+    405: "This address takes another method. See /docs.",
+    400: "The body can't be understood. Send JSON, in UTF-8.",
+}
+
+
+UNAVAILABLE = "The database does not answer. Try again in a moment."
 
 
 class Fault(BaseModel):
@@ -69,7 +84,8 @@ def error_response(error: Exception) -> JSONResponse:
     """The answer to an error; of what is not made on purpose it tells nothing."""
     match error:
         case HTTPException():
-            return problem(error.status_code, "http", str(error.detail), dict(error.headers or {}))
+            told = _HTTP.get(error.status_code, str(error.detail))
+            return problem(error.status_code, "http", told, dict(error.headers or {}))
         case RequestValidationError() | ValidationError():
             return problem(422, "invalid", said(error))
         case NotFound():
@@ -80,6 +96,8 @@ def error_response(error: Exception) -> JSONResponse:
             return problem(429, "too_many", str(error), {"Retry-After": f"{error.retry_after:.0f}"})
         case Unauthorized():
             return problem(401, "unauthorized", str(error), {"WWW-Authenticate": "Bearer"})
+        case StoreError():  # its text names hosts and paths: that is for the log
+            return problem(503, "unavailable", UNAVAILABLE, {"Retry-After": "2"})
     for kind, (status, code) in _STATUS.items():
         if isinstance(error, kind):
             return problem(status, code, str(error))
@@ -88,10 +106,8 @@ def error_response(error: Exception) -> JSONResponse:
 
 def said(error: RequestValidationError | ValidationError) -> str:
     """A validation error in words, one line a fault, without echoing what was sent."""
-    if isinstance(error, ValidationError):
-        return explain(error)
     lines = []
     for fault in error.errors()[:10]:
-        where = ".".join(str(part) for part in fault["loc"]) or "the request"
-        lines.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}")
+        where = ".".join(str(part) for part in fault["loc"] if part != "body") or "the request"
+        lines.append(f"{where}: {_WORDS.get(fault['type']) or fault['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
-from sandbox.events import RatingGiven, Recorded
+from sandbox.events import RatingGiven, Recorded, TurnAwaited
 from server.wire.frames import encode_event
 
 log = structlog.get_logger("sandbox.hub")
@@ -41,7 +41,9 @@ class Listener:
 
     __slots__ = ("closing", "ended", "key", "order", "person", "tell", "took")
 
-    def __init__(self, order: int, person: str | None, key: int | None, tell: Callable[[], None]) -> None:
+    def __init__(
+        self, order: int, person: str | None, key: tuple[int, float] | None, tell: Callable[[], None]
+    ) -> None:
         self.tell = tell
         self.order = order
         self.person = person
@@ -93,7 +95,7 @@ class Channel:
         """A frame that is not in the log."""
         self._append(Entry(text, None))
 
-    def join(self, person: str | None, key: int | None, tell: Callable[[], None]) -> Listener:
+    def join(self, person: str | None, key: tuple[int, float] | None, tell: Callable[[], None]) -> Listener:
         """A new place, after all that was sent so far, for a person and a key (each may be None)."""
         listener = Listener(self.end, person, key, tell)
         self.listeners.add(listener)
@@ -188,6 +190,6 @@ class Hub:
         self.dropped["slow"] += 1
 
 
-def is_rating(entry: Entry) -> bool:
+def tells_ratings(entry: Entry) -> bool:
     """Whether an entry may have to be masked for a blind rater."""
-    return entry.recorded is not None and isinstance(entry.recorded.event, RatingGiven)
+    return entry.recorded is not None and isinstance(entry.recorded.event, RatingGiven | TurnAwaited)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from typing import Any
@@ -15,22 +16,38 @@ from sandbox.store.log import SESSIONS
 from sandbox.store.tables import ConsentRow, InviteRow
 from sandbox.text import storable
 from server.auth import KEYS, Unauthorized, digest, insert_key, session_id
-from server.wire.views import CreateInvite, CreateKey, InviteView, Join, Joined, NewInvite
+from server.wire.views import (
+    ConsentView,
+    CreateInvite,
+    CreateKey,
+    InviteRowView,
+    InviteView,
+    Join,
+    Joined,
+    NewInvite,
+)
 
+_RESERVED = re.compile(r"key \d+|person")
 INVITES: sa.Table = InviteRow.__table__  # type: ignore[attr-defined]
 CONSENTS: sa.Table = ConsentRow.__table__  # type: ignore[attr-defined]
 
 
 def invite(database: Database, session: str, wanted: CreateInvite) -> NewInvite:
-    """An invitation to a session. Raises ``SessionError`` for one that there is not."""
+    """An invitation to a session. Its name is free, or that of somebody who is invited ``again``.
+
+    Raises ``SessionError`` for a session that there is not, ``UserError`` for a name that can't be.
+    """
     if wanted.person is not None:
         _check_person(wanted.person)
     ticket = secrets.token_urlsafe(24)
     now = time.time()
     expires = None if wanted.expires_in_s is None else now + wanted.expires_in_s
     with database.writing() as connection:
+        number = session_id(connection, session)
+        if wanted.person is not None and not wanted.again:
+            _check_free(connection, number, session, wanted.person)
         values = {
-            "session_id": session_id(connection, session),
+            "session_id": number,
             "digest": digest(ticket),
             "person": wanted.person,
             "seat": wanted.seat,
@@ -41,6 +58,46 @@ def invite(database: Database, session: str, wanted: CreateInvite) -> NewInvite:
         }
         connection.execute(sa.insert(INVITES).values(**values))
     return NewInvite(ticket=ticket, session=session, person=wanted.person, seat=wanted.seat, expires=expires)
+
+
+def listing(database: Database, session: str) -> list[InviteRowView]:
+    """The invitations to a session, the newest first."""
+    query = (
+        sa.select(INVITES)
+        .join(SESSIONS, SESSIONS.c.id == INVITES.c.session_id)
+        .where(SESSIONS.c.key == session)
+        .order_by(INVITES.c.id.desc())
+    )
+    with database.reading() as connection:
+        rows = connection.execute(query).mappings().all()
+    return [InviteRowView(**{name: row[name] for name in InviteRowView.model_fields}) for row in rows]
+
+
+def withdraw(database: Database, session: str, number: int) -> None:
+    """End an invitation that has not been used. Raises ``UserError`` if there is none."""
+    with database.writing() as connection:
+        ended = connection.execute(
+            sa.delete(INVITES).where(
+                INVITES.c.id == number,
+                INVITES.c.session_id == session_id(connection, session),
+                INVITES.c.used.is_(None),
+            )
+        )
+    if not ended.rowcount:
+        raise UserError(f"There is no open invitation {number} to this session. To end a key, revoke it.")
+
+
+def consents(database: Database, session: str) -> list[ConsentView]:
+    """Who agreed to what, the oldest first."""
+    query = (
+        sa.select(CONSENTS)
+        .join(SESSIONS, SESSIONS.c.id == CONSENTS.c.session_id)
+        .where(SESSIONS.c.key == session)
+        .order_by(CONSENTS.c.id)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(query).mappings().all()
+    return [ConsentView(**{name: row[name] for name in ConsentView.model_fields}) for row in rows]
 
 
 def people(database: Database, session: str) -> list[str]:
@@ -75,13 +132,17 @@ def join(database: Database, wanted: Join) -> Joined:
                 f"To join, agree to the text: send consent '{invite['consent_version']}'. It reads: "
                 f"{invite['consent_text']}"
             )
-        if person.casefold() in {name.casefold() for name in _people(connection, session)}:
-            raise UserError(f"Somebody has joined as '{person}'. Choose another name.")
+        if invite["person"] is None:
+            _check_free(connection, invite["session_id"], session, person)
+        now = time.time()
+        used = (
+            sa.update(INVITES).where(INVITES.c.id == invite["id"], INVITES.c.used.is_(None)).values(used=now)
+        )
+        if connection.execute(used).rowcount != 1:  # somebody was quicker by a moment
+            raise Unauthorized("The invitation is used or unknown. Ask for a new one.")
         key = insert_key(
             connection, CreateKey(name=person, scopes=("watch", "join"), session=session), person
         )
-        now = time.time()
-        connection.execute(sa.update(INVITES).where(INVITES.c.id == invite["id"]).values(used=now))
         consent = {
             "session_id": invite["session_id"],
             "person": person,
@@ -94,6 +155,8 @@ def join(database: Database, wanted: Join) -> Joined:
 
 
 def _check_person(name: str) -> None:
+    if _RESERVED.fullmatch(name.strip().casefold()):
+        raise UserError(f"'{name}' is what keys without a person act as. Choose another name.")
     if not is_person_name(name):
         raise UserError(
             "A person's name begins with a letter and goes on with letters, digits, spaces and .'_-, "
@@ -104,6 +167,19 @@ def _check_person(name: str) -> None:
 def _people(connection: sa.Connection, session: str) -> list[str]:
     query = sa.select(KEYS.c.person).where(KEYS.c.session == session, KEYS.c.person.is_not(None))
     return list(connection.execute(query).scalars())
+
+
+def _check_free(connection: sa.Connection, number: int, session: str, person: str) -> None:
+    """Raise ``UserError`` if somebody has the name, or is invited by it. Upper and lower case are one."""
+    invited = sa.select(INVITES.c.person).where(
+        INVITES.c.session_id == number, INVITES.c.person.is_not(None), INVITES.c.used.is_(None)
+    )
+    taken = {*_people(connection, session), *connection.execute(invited).scalars()}
+    if person.casefold() in {name.casefold() for name in taken}:
+        raise UserError(
+            f"There is a '{person}' here already. Choose another name; to invite the same person once more, "
+            "say 'again'."
+        )
 
 
 def _open_invite(connection: sa.Connection, ticket: str) -> tuple[Any, str]:

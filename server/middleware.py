@@ -21,6 +21,7 @@ from server.wire.frames import Close
 
 log = structlog.get_logger("sandbox.http")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -102,7 +103,8 @@ class Guard:
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
         metrics: Metrics = scope["app"].state.services.metrics
         route = getattr(scope.get("route"), "path", "none")
-        metrics.requests.labels(route, scope["method"], str(status)).inc()
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        metrics.requests.labels(route, method, str(status)).inc()
         metrics.request_seconds.labels(route).observe(seconds)
 
     def _refusal(self, scope: Scope, headers: Headers) -> str | None:

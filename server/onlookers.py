@@ -7,8 +7,9 @@ from collections import OrderedDict
 
 from sandbox.aside import Aside
 from sandbox.models.catalog import Catalog
+from sandbox.models.limits import Ledger
 from sandbox.progress import fold
-from sandbox.running import off_the_record
+from sandbox.running import off_the_record, spendable
 from sandbox.store.tables import SessionRow
 from server.resources import Resources
 
@@ -28,23 +29,30 @@ class Onlookers:
         known = self._asides.get(row.key)
         if known is not None and known[0] == row.head:
             return known[1]
-        events = await asyncio.to_thread(lambda: [r.event for r in self._parts.store.log.read(row.key)])
-        progress = fold(events)
+        log = self._parts.store.log
+        progress = await asyncio.to_thread(lambda: fold(r.event for r in log.read(row.key)))
         if row.key not in self._catalogs:
             limits = progress.society.limits
+            parts = self._parts
+            ledger = Ledger(spendable(progress, None, parts.server.budget), progress.cost)
             self._catalogs[row.key] = Catalog(
-                self._parts.settings, limits, self._parts.redact, workers=self._parts.workers
+                parts.settings, limits, parts.redact, ledger=ledger, workers=parts.workers
             )
         self._catalogs.move_to_end(row.key)
         aside = await off_the_record(
             self._parts.store, row.key, progress, self._catalogs[row.key], self._parts.redact
         )
         self._asides[row.key] = (row.head, aside)
-        if len(self._catalogs) > _KEPT:
-            key, catalog = self._catalogs.popitem(last=False)
+        for key in [key for key in self._catalogs if key != row.key and not self._is_busy(key)]:
+            if len(self._catalogs) <= _KEPT:
+                break
             self._asides.pop(key, None)
-            await catalog.close()
+            await self._catalogs.pop(key).close()
         return aside
+
+    def _is_busy(self, key: str) -> bool:
+        known = self._asides.get(key)
+        return known is not None and known[1].is_busy
 
     async def close(self) -> None:
         """Give up all of them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from sandbox import events as ev
 from sandbox.engine import Engine
 from sandbox.errors import BudgetExhausted, LeaseLost, ModelError, SandboxError, SessionError, StoreError
 from sandbox.events import Recorded
-from sandbox.running import at_work
+from sandbox.running import at_work, spendable
 from sandbox.society import Human
 from sandbox.store import queries
 from sandbox.store.inbox import Command, Receipt
@@ -29,6 +29,8 @@ from server.wire import commands as do
 
 log = structlog.get_logger("sandbox.run")
 COMMAND: TypeAdapter[do.Command] = TypeAdapter(do.Command)
+_BESIDE = frozenset({"answer", "skip", "change_model"})
+"""They wait for others, or for a model to be loaded."""
 PERSON_NEEDED = "Say who you are: join with a person's key, or name a person."
 
 
@@ -58,11 +60,14 @@ class Run:
         self._background: set[asyncio.Task[Any]] = set()
         self._commands: dict[int, asyncio.Task[Command]] = {}
         self._begun = asyncio.Event()
+        self._failure: SandboxError | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def is_busy(self) -> bool:
         """Whether anything goes on, or anybody sits there."""
-        return bool(self.is_running or self._background or self._commands or self.engine.progress.people)
+        going_on = self.is_running or self._background or self._commands
+        return bool(going_on or self.engine.progress.people or self.engine.is_asked_aside)
 
     @property
     def is_running(self) -> bool:
@@ -78,43 +83,61 @@ class Run:
                 self.handle,
                 parts.settings,
                 parts.redact,
-                budget=parts.server.budget,
+                ceiling=parts.server.budget,
+                on_lost=self._lost,
                 listener=self._listen,
                 streamer=self._deltas.add,
                 workers=parts.workers,
             )
         )
-        self.head = await asyncio.to_thread(queries.head, parts.store.database, self.key)
+        database, progress = parts.store.database, self.engine.progress
+        self.head = await asyncio.to_thread(queries.head, database, self.key)
+        starter = await asyncio.to_thread(queries.last_actor, database, self.handle.id, ("start", "step"))
+        self._booking.payer = key_of(starter)
+        askers = await asyncio.to_thread(parts.inbox.askers, self.handle.id) if progress.open else {}
+        self._booking.take_over([opened.started for opened in progress.open.values()], askers)
+
+    def _lost(self) -> None:
+        """Another process has the session: nothing that is done here goes anywhere."""
+        self.is_lost = True
 
     async def close(self) -> None:
         """End what goes on, without a word in the log, and give the lease back."""
-        self.engine.stop_as = None
-        for task in (*self._background, *self._commands.values(), *([self._task] if self._task else [])):
-            task.cancel()
-            await asyncio.wait([task])
+        if hasattr(self, "engine"):  # it may not have come so far
+            self.engine.stop_as = None
+        for tasks in (self._commands.values(), self._background, [self._task] if self._task else []):
+            for task in tuple(tasks):  # commands first: they begin the others
+                task.cancel()
+                await asyncio.wait([task])
         await self._booking.close()
         await self._stack.aclose()
 
     def go_on(self) -> None:
         """Take up what another process left: the rounds, or the questions and messages beside them."""
         if self.engine.progress.status == "running":
-            self._booking.payer = self._last_payer()
-            self.start(None)
+            until, done = self.engine.progress.until, self.engine.progress.rounds_done
+            self.start(None, at_most=None if until is None else max(until - done, 0))
         self._aside(self.engine.finish_loose_ends())
 
-    def start(self, rounds: int | None, *, at_most: int | None = None) -> None:
+    def start(self, rounds: int | None, *, at_most: int | None = None, budget: float | None = None) -> None:
         """Run the rounds, if they don't run already."""
         if not self.is_running:
             self.engine.stop_as = "stopped"
             self._begun.clear()
-            self._task = asyncio.create_task(self._rounds(rounds, at_most))
+            self._failure = None
+            self._task = asyncio.create_task(self._rounds(rounds, at_most, budget))
 
     async def begun(self) -> None:
-        """Returns when it is on record that the rounds go on, or when they have ended."""
+        """Returns when it is on record that the rounds go on, or when they have ended.
+
+        Raises what kept them from beginning.
+        """
         if self._task is not None and self.engine.progress.status != "running":
             begun = asyncio.create_task(self._begun.wait())
             await asyncio.wait({begun, self._task}, return_when=asyncio.FIRST_COMPLETED)
             begun.cancel()
+        if self._failure is not None and not self._begun.is_set():
+            raise self._failure
 
     async def pause(self, reason: ev.PauseReason) -> None:
         """Stop the rounds, and say in the log why."""
@@ -134,23 +157,43 @@ class Run:
         return await asyncio.shield(task)
 
     async def _carry_out(self, command: Command) -> Command:
+        """In turn, but for what takes its time and is safe beside the others."""
+        async with nullcontext() if command.kind in _BESIDE else self._turn:
+            return await self._carry_out_now(command)
+
+    async def _carry_out_now(self, command: Command) -> Command:
+        inbox = self._parts.inbox
+        found = await asyncio.to_thread(inbox.find, command.id)
+        if found is None or found.state != "waiting":  # done meanwhile, or gone with its session
+            return found or command._replace(state="refused", result={"message": "The session is gone."})
         receipt = Receipt(command.id)
         try:
             wanted = COMMAND.validate_python(command.body["command"])
             interaction = await self._do(command, wanted, command.body.get("person"), receipt)
+            if not receipt.is_written:
+                await asyncio.to_thread(
+                    inbox.settle, self.handle, command.id, "done", {"interaction": interaction}
+                )
         except LeaseLost:
             self.is_lost = True
             raise
+        except StoreError as error:  # it stays in the inbox, and is carried out when the database is back
+            log.warning("store_unavailable", session=self.key, error=self._parts.redact(str(error)))
+            kept = "The database does not answer. The command is kept; send it again under the same id."
+            return command._replace(state="refused", result={"code": "unavailable", "message": kept})
         except (SandboxError, ValueError) as error:
-            result = {"code": _code(error), "message": self._parts.redact(str(error))}
-            await asyncio.to_thread(self._parts.inbox.settle, self.key, command.id, "refused", result)
-            return command._replace(state="refused", result=result)
-        outcome: dict[str, Any] = {"interaction": interaction}
-        if not receipt.is_written:
-            await asyncio.to_thread(self._parts.inbox.settle, self.key, command.id, "done", outcome)
-        return command._replace(state="done", result=outcome)
+            return await self._refuse(command, _code(error), self._parts.redact(str(error)))
+        except Exception:  # a fault of ours must not be met again and again
+            log.exception("command_failed", session=self.key, kind=command.kind)
+            return await self._refuse(command, "internal", "The server failed. Its log says more.")
+        return command._replace(state="done", result={"interaction": interaction})
 
-    async def _do(  # noqa: C901
+    async def _refuse(self, command: Command, code: str, message: str) -> Command:
+        result = {"code": code, "message": message}
+        await asyncio.to_thread(self._parts.inbox.settle, self.handle, command.id, "refused", result)
+        return command._replace(state="refused", result=result)
+
+    async def _do(  # noqa: C901 - one case a kind of command
         self, command: Command, wanted: do.Command, person: str | None, receipt: Receipt
     ) -> int | None:
         engine, people = self.engine, self.engine.people
@@ -158,9 +201,7 @@ class Run:
             case do.Start(rounds=rounds, budget=budget):
                 await self._start(command, rounds, budget)
             case do.Step():
-                self._booking.payer = payer_of(command)
-                self.start(None, at_most=1)
-                await self.begun()
+                await self._start(command, None, None, at_most=1)
             case do.Pause():
                 await self.pause("paused")
             case do.Stop():
@@ -187,14 +228,8 @@ class Run:
                 await people.give_back(seat, None if force else self._who(person), receipt)
             case do.AddSeat():
                 await self._add_seat(wanted, receipt)
-            case do.Answer(interaction=interaction, step=step, text=text, value=value):
-                await self._until_asked(interaction, step)
-                people.answer(interaction, step, self._who(person), text=text, value=value)
-                return interaction
-            case do.Skip(interaction=interaction, step=step):
-                await self._until_asked(interaction, step)
-                people.skip(interaction, step, self._who(person))
-                return interaction
+            case do.Answer() | do.Skip():
+                return await self._answer(wanted, self._who(person), receipt)
             case do.ChangeModel(seat=seat, model=model):
                 self._parts.server.check_model(model)
                 await engine.amendments.change_model(seat, model, receipt)
@@ -214,6 +249,21 @@ class Run:
         human = Human(name=wanted.seat, role=wanted.role, model=wanted.model)
         await self.engine.people.add_seat(human, receipt, joined)
 
+    async def _answer(self, wanted: do.Answer | do.Skip, who: str, receipt: Receipt) -> int:
+        """Give an answer, and wait until it is on record; raises if the run stops before."""
+        number, step = wanted.interaction, wanted.step
+        await self._until_asked(number, step)
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        receipt.settled = lambda _: None if written.done() else written.set_result(None)
+        receipt.failed = lambda error: None if written.done() else written.set_exception(error)
+        people = self.engine.people
+        if isinstance(wanted, do.Skip):
+            people.skip(number, step, who, receipt)
+        else:
+            people.answer(number, step, who, text=wanted.text, value=wanted.value, receipt=receipt)
+        await written
+        return number
+
     async def _until_asked(self, interaction: int, step: str) -> None:
         """What waits is asked anew when a session has been taken up; that takes a moment."""
         opened = self.engine.progress.open.get(interaction)
@@ -226,18 +276,20 @@ class Run:
         judged = self.engine.judge(target, question, wanted.seat, by, receipt)
         return await self._begin(command, receipt, judged)
 
-    async def _start(self, command: Command, rounds: int | None, budget: float | None) -> None:
-        if budget is not None and self.engine.ledger is not None:
-            allowed = self._parts.server.budget
-            self.engine.ledger.cap = budget if allowed is None else min(budget, allowed)
+    async def _start(
+        self, command: Command, rounds: int | None, budget: float | None, *, at_most: int | None = None
+    ) -> None:
         progress = self.engine.progress
-        if not self.is_running and rounds is None and progress.status == "finished":
+        more = rounds is not None and rounds > progress.rounds_done
+        if not self.is_running and progress.status == "finished" and not more and not progress.open:
             raise SessionError(
                 f"All {progress.rounds_done} rounds are done. Give it more, with rounds = "
                 f"{progress.rounds_done + 1} or above, or fork it."
             )
+        if budget is not None and self.engine.ledger is not None:
+            self.engine.ledger.cap = spendable(progress, budget, self._parts.server.budget)
         self._booking.payer = payer_of(command)
-        self.start(rounds)
+        self.start(rounds, at_most=at_most, budget=budget)
         await self.begun()
 
     async def _begin(self, command: Command, receipt: Receipt, work: Coroutine[Any, Any, int]) -> int | None:
@@ -275,15 +327,16 @@ class Run:
             self.is_lost = self.is_lost or isinstance(error, LeaseLost)
             log.info("ended_early", session=self.key, error=self._parts.redact(str(error)))
 
-    async def _rounds(self, rounds: int | None, at_most: int | None) -> None:
+    async def _rounds(self, rounds: int | None, at_most: int | None, budget: float | None) -> None:
         try:
-            await self.engine.run(rounds, at_most=at_most)
+            await self.engine.run(rounds, at_most=at_most, budget=budget)
         except LeaseLost:
             self.is_lost = True
             log.info("lost", session=self.key)
         except BudgetExhausted as error:
             log.info("budget_exhausted", session=self.key, detail=str(error))
         except SandboxError as error:
+            self._failure = error
             log.warning("run_failed", session=self.key, error=self._parts.redact(str(error)))
         except asyncio.CancelledError:
             raise
@@ -304,7 +357,10 @@ class Run:
         return found
 
     def _everybody(self) -> tuple[str, ...]:
-        return tuple(agent.name for agent in self.engine.progress.society.agents if agent.active)
+        names = tuple(agent.name for agent in self.engine.progress.society.agents if agent.active)
+        if not names:
+            raise SessionError("No seat is active; there is nobody to speak to.")
+        return names
 
     def _who(self, person: str | None) -> str:
         if person is None:
@@ -317,12 +373,10 @@ class Run:
         event = recorded.event
         if isinstance(event, ev.RunResumed | ev.RoundStarted):
             self._begun.set()
-        self._booking.take(event, self.engine.progress)
+        elif isinstance(event, ev.MessagePosted | ev.TurnFailed):
+            self._deltas.settle(event.interaction, event.step)
+        self._booking.take(event)
         self._listener(recorded)
-
-    def _last_payer(self) -> int | None:
-        actor = queries.last_actor(self._parts.store.database, self.handle.id, ("start", "step"))
-        return key_of(actor)
 
 
 def _code(error: Exception) -> str:

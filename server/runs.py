@@ -11,8 +11,9 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -37,7 +38,6 @@ class Result(NamedTuple):
     """What became of a command. ``code`` is None if it was carried out."""
 
     interaction: int | None = None
-    data: dict[str, Any] | None = None
     code: str | None = None
     message: str = ""
 
@@ -50,7 +50,8 @@ class Runs:
         self._hub = hub
         self._onlookers = Onlookers(parts)
         self._runs: dict[str, Run] = {}
-        self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._opening: dict[str, asyncio.Task[Run | None]] = {}
         self._changed: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._scanner: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -72,35 +73,56 @@ class Runs:
             await asyncio.wait([self._scanner])
         for task in tuple(self._tasks):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        for tasks in (self._tasks, set(self._opening.values())):
+            if tasks:
+                await asyncio.wait(tasks)
         await asyncio.gather(*(self._close(run) for run in tuple(self._runs.values())))
         await self._onlookers.close()
         await self._parts.workers.close()
 
     async def submit(
-        self, key: str, who: Identity, person: str | None, cid: str, command: do.Command
+        self,
+        key: str,
+        who: Identity,
+        person: str | None,
+        cid: str,
+        command: do.Command,
+        order: asyncio.Lock | None = None,
     ) -> Result:
-        """Have a command carried out, once. Raises ``SessionError`` for an unknown session."""
+        """Have a command carried out, once. Raises ``SessionError`` for an unknown session.
+
+        Those that are sent under the same ``order`` are kept, and begun, in the order that they came.
+        """
         if isinstance(command, do.ChangeModel | do.AddSeat) and command.model is not None:
             self._parts.server.check_model(command.model)  # before it is kept: there may be a key in it
         body = {"person": person, "command": command.model_dump(mode="json")}
-        if (run := self._runs.get(key)) and not run.is_lost:
-            kept = await self._keep(run.handle.id, key, who, cid, command.do, body)
-            return _result(kept if kept.state != "waiting" else await run.carry_out(kept))
-        row = await asyncio.to_thread(sessions.find, self._parts.store.database, key)
-        assert row.id is not None
-        kept = await self._keep(row.id, row.key, who, cid, command.do, body)
-        if kept.state != "waiting":
-            return _result(kept)
-        if owned := await self._owned(row):
-            return _result(await owned.carry_out(kept))
-        return await self._elsewhere(row, kept)
+        async with order or nullcontext():
+            run = self._runs.get(key)
+            if run is not None and not run.is_lost:
+                number = run.handle.id
+            else:
+                row = await asyncio.to_thread(sessions.find, self._parts.store.database, key)
+                assert row.id is not None
+                number, key = row.id, row.key
+            kept = await asyncio.to_thread(
+                self._parts.inbox.put, number, key, who.actor, cid, command.do, body
+            )
+            if kept.state != "waiting":
+                return _result(kept)
+            working = asyncio.create_task(self._carried_out(key, kept))
+            self._tasks.add(working)
+            working.add_done_callback(self._done)
+        return _result(await asyncio.shield(working))
 
-    async def _keep(
-        self, session: int, key: str, who: Identity, cid: str, kind: str, body: dict[str, Any]
-    ) -> Command:
-        return await asyncio.to_thread(self._parts.inbox.put, session, key, who.actor, cid, kind, body)
+    async def _carried_out(self, key: str, kept: Command) -> Command:
+        """What became of a command, whichever process has the session. Whoever goes away does not end it."""
+        run = self._runs.get(key)
+        if run is None or run.is_lost:
+            run = await self._owned(await asyncio.to_thread(sessions.find, self._parts.store.database, key))
+        if run is not None:
+            with suppress(LeaseLost):
+                return await run.carry_out(kept)
+        return await self._elsewhere(key, kept)
 
     async def aside(self, key: str) -> Aside:
         """The society of a session for questions off the record."""
@@ -130,10 +152,24 @@ class Runs:
         return deleted
 
     async def _owned(self, row: SessionRow) -> Run | None:
-        """The run of a session in this process, opened if nobody has it; None if another process has."""
-        async with self._opening[row.key]:
-            if (run := self._runs.get(row.key)) and not run.is_lost:
-                return run
+        """The run of a session in this process, opened if nobody has it; None if another process has.
+
+        Whoever goes away meanwhile leaves the opening to go on.
+        """
+        if (run := self._runs.get(row.key)) and not run.is_lost:
+            return run
+        opening = self._opening.get(row.key)
+        if opening is None:
+            opening = self._opening[row.key] = asyncio.create_task(self._open(row))
+            opening.add_done_callback(lambda _: self._opening.pop(row.key, None))
+        return await asyncio.shield(opening)
+
+    async def _open(self, row: SessionRow) -> Run | None:
+        async with self._lock(row.key):
+            if known := self._runs.get(row.key):
+                if not known.is_lost:
+                    return known
+                await self._shut(known)
             try:
                 handle = await asyncio.to_thread(
                     lambda: sessions.lease(self._parts.store.database, row.key, served=True)
@@ -142,18 +178,29 @@ class Runs:
                 if await asyncio.to_thread(self._is_held, row.key):
                     return None
                 raise
-            channel = self._hub.open(row.key, row.head)
             run = Run(self._parts, handle, self._listen, self._tell)
-            await run.open()
-            # What another owner wrote last may not have been announced here yet.
-            missing = await asyncio.to_thread(
-                lambda: list(self._parts.store.log.read(row.key, after=channel.head, until=run.head))
-            )
+            try:
+                channel = self._hub.open(row.key, row.head)
+                await run.open()
+                # What another owner wrote last may not have been announced here yet.
+                missing = await asyncio.to_thread(
+                    lambda: list(self._parts.store.log.read(row.key, after=channel.head, until=run.head))
+                )
+            except BaseException:
+                await run.close()
+                raise
             for recorded in missing:
                 channel.publish(recorded)
             self._runs[row.key] = run
             run.go_on()
         return run
+
+    def _lock(self, key: str) -> asyncio.Lock:
+        """What opening and closing a session take turns by; gone when nobody holds or wants it."""
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
 
     def channel(self, row: SessionRow) -> Channel:
         """The channel of a session, made if there is none."""
@@ -174,31 +221,35 @@ class Runs:
         row = sessions.find(self._parts.store.database, key)
         return sessions.in_use(row.lease_owner, row.lease_until)
 
-    async def _elsewhere(self, row: SessionRow, command: Command) -> Result:
+    async def _elsewhere(self, key: str, command: Command) -> Command:
         """Wait until the process that owns the session has carried a command out."""
         changed = asyncio.Event()
-        self._changed[row.key].add(changed)
+        self._changed[key].add(changed)
+        database = self._parts.store.database
         try:
             async with asyncio.timeout(self._parts.server.command_timeout_s):
                 while True:
                     found = await asyncio.to_thread(self._parts.inbox.find, command.id)
                     if found is None:
-                        raise SessionError(f"Session {row.key} has been deleted.")
+                        raise SessionError(f"Session {key} has been deleted.")
                     if found.state != "waiting":
-                        return _result(found)
-                    if run := await self._owned(row):
-                        return _result(await run.carry_out(found))
+                        return found
+                    if run := await self._owned(await asyncio.to_thread(sessions.find, database, key)):
+                        with suppress(LeaseLost):
+                            return await run.carry_out(found)
                     with suppress(TimeoutError):
                         await asyncio.wait_for(changed.wait(), self._parts.server.scan_s)
                     changed.clear()
         except TimeoutError:
-            return Result(
-                code="busy",
-                message=f"Session {row.key} is run by a process that does not answer. The command is kept; "
-                "send it again with the same cid to learn what became of it.",
+            busy = (
+                f"Session {key} is run by a process that does not answer. The command is kept; send it again "
+                "under the same id to learn what became of it."
             )
+            return command._replace(state="refused", result={"code": "busy", "message": busy})
         finally:
-            self._changed[row.key].discard(changed)
+            self._changed[key].discard(changed)
+            if not self._changed[key]:
+                del self._changed[key]
 
     async def _scan(self) -> None:
         """Every ``scan_s`` seconds: take over what was left, and give up what is idle."""
@@ -225,13 +276,18 @@ class Runs:
         adoptable = await asyncio.to_thread(sessions.adoptable, database)
         waiting = await asyncio.to_thread(self._parts.inbox.sessions_waiting)
         for key in dict.fromkeys((*adoptable, *waiting)):
-            if key in self._runs:
+            if run := self._runs.get(key):
+                if key in waiting:  # left there by a process that could not wake this one
+                    await self._carry_out_waiting(run)
                 continue
             try:
                 row = await asyncio.to_thread(sessions.find, database, key)
                 run = await self._owned(row)
             except SandboxError as error:
-                log.warning("not_adopted", session=key, error=str(error))
+                log.warning("not_adopted", session=key, error=self._parts.redact(str(error)))
+                continue
+            except Exception:  # one session that can't be read must not keep the others waiting
+                log.exception("not_adopted", session=key)
                 continue
             if run is None:
                 continue
@@ -244,13 +300,13 @@ class Runs:
             self._soon(run.carry_out(command))
 
     async def _close(self, run: Run) -> None:
-        async with self._opening[run.key]:
-            if self._runs.get(run.key) is run:
-                del self._runs[run.key]
-            try:
-                await run.close()
-            except LeaseLost:
-                log.info("lost", session=run.key)
+        async with self._lock(run.key):
+            await self._shut(run)
+
+    async def _shut(self, run: Run) -> None:
+        if self._runs.get(run.key) is run:
+            del self._runs[run.key]
+        await run.close()
 
     def _soon(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -267,4 +323,4 @@ def _result(command: Command) -> Result:
     result = command.result or {}
     if command.state == "refused":
         return Result(code=result.get("code", "refused"), message=result.get("message", ""))
-    return Result(interaction=result.get("interaction"), data=result.get("data"))
+    return Result(interaction=result.get("interaction"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.embeddings import Embedder, embedder
+from sandbox.embeddings import Embedder
 from sandbox.models.catalog import Workers
 from sandbox.redaction import Redactor
 from sandbox.running import Store
@@ -57,12 +57,6 @@ class Services:
     def adapters_dir(self) -> Path:
         """Where adapters lie, by name."""
         return self.parts.settings.adapters_dir
-
-    def embedder(self, spec: str) -> Embedder:
-        """The embedder of a spec, kept for the next request. Raises ``SocietyError``."""
-        if spec not in self.embedders:
-            self.embedders[spec] = embedder(spec)
-        return self.embedders[spec]
 
     async def open(self) -> None:
         """Begin to serve."""

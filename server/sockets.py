@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import Send
 from starlette.websockets import WebSocketDisconnect
 
-from sandbox.errors import SandboxError, SessionError, UserError
+from sandbox.errors import SandboxError, SessionError, StoreError, UserError
 from sandbox.store import queries, sessions
 from sandbox.store.tables import SessionRow
 from sandbox.text import storable
@@ -27,8 +27,8 @@ from server.admission import Since, admitted, since_of, turn_away
 from server.auth import Forbidden, Identity, TooMany, Unauthorized
 from server.blinding import Blinder
 from server.deps import person_of, seen_by, services_of
-from server.errors import said
-from server.hub import Channel, Entry, Listener, is_rating
+from server.errors import UNAVAILABLE, said
+from server.hub import Channel, Entry, Listener, tells_ratings
 from server.presence import announce
 from server.rights import scope_of
 from server.services import Services
@@ -107,14 +107,16 @@ class Connection:
         self._unfinished: Awaitable[None] | None = None
         self._commands: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._order = asyncio.Lock()
         self._blinder = Blinder(services.store, row.key, person) if services.server.blind and person else None
 
     async def serve(self, since: Since | None) -> None:
         """Until either side has had enough."""
-        if self._blinder:
-            await self._blinder.load()
+        if self._blinder:  # as of where the client is, so that what is rated since is revealed
+            at = since.seq if since is not None and since.epoch == self._row.epoch else None
+            await self._blinder.load(at)
         channel = self._services.runs.channel(self._row)
-        listener = channel.join(self._person, self._who.key, self._deliver)
+        listener = channel.join(self._person, self._who.secret, self._deliver)
         self._channel, self._listener = channel, listener
         announce(channel, self._row.epoch)
         log.info("socket_opened", session=self._key, person=self._person)
@@ -137,6 +139,9 @@ class Connection:
             failed = None
         if failed is not None:
             log.error("sending_failed", session=self._key, error=self._services.redact(repr(failed)))
+        if why == "deleted":
+            with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                await asyncio.wait_for(self._send(fr.GoneFrame(**self._head())), 1)
         number = int(_CODES.get(why or ("failed" if failed is not None else ""), 1000))
         log.info("socket_closed", session=self._key, person=self._person, code=number)
         with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):  # a stalled client takes no farewell
@@ -219,8 +224,8 @@ class Connection:
         return False
 
     async def _shown(self, entry: Entry) -> str:
-        """A rating as this person may see it; what it reveals is sent right after it."""
-        if not is_rating(entry) or self._blinder is None or entry.recorded is None:
+        """A rating as this person may see it; what it reveals is sent before it."""
+        if not tells_ratings(entry) or self._blinder is None or entry.recorded is None:
             return entry.text
         if self._blinder.hides(entry.recorded.event):
             return self._blinder.frame(entry.recorded)
@@ -335,20 +340,27 @@ class Connection:
             who.check(scope_of(frame.data), self._key)
             who.check_budget()
             person = self._person or person_of(self._socket, who)
-            result = await services.runs.submit(self._key, who, person, frame.cid, frame.data)
+            result = await services.runs.submit(self._key, who, person, frame.cid, frame.data, self._order)
         except TooMany as error:
             await self._send_problem(frame.cid, "too_many", str(error))
             return
         except (Unauthorized, Forbidden) as error:
             await self._send_problem(frame.cid, "forbidden", str(error))
             return
+        except StoreError:
+            await self._send_problem(frame.cid, "unavailable", UNAVAILABLE)
+            return
         except SandboxError as error:
             await self._send_problem(frame.cid, "refused", services.redact(str(error)))
+            return
+        except Exception:  # a fault of ours; who waits is told
+            log.exception("command_failed", session=self._key, kind=frame.data.do)
+            await self._send_problem(frame.cid, "internal", "The server failed. Its log says more.")
             return
         if result.code is not None:
             await self._send_problem(frame.cid, result.code, result.message)
             return
-        done = fr.Ack(ref=frame.cid, interaction=result.interaction, data=result.data)
+        done = fr.Ack(ref=frame.cid, interaction=result.interaction)
         with suppress(RuntimeError, WebSocketDisconnect):
             await self._send(fr.AckFrame(**self._head(), data=done))
 

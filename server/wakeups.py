@@ -80,7 +80,7 @@ class Wakeups:
             listener for channel in self._hub.channels() for listener in channel.listeners if listener.key
         ]
         if listeners:
-            bad = await asyncio.to_thread(self._keys.ended, {listener.key for listener in listeners})
+            bad = await asyncio.to_thread(self._keys.ended, {known.key for known in listeners if known.key})
             for listener in listeners:
                 if listener.key in bad:
                     listener.close("expired")

@@ -79,6 +79,8 @@ class Database:
         except sa.exc.DBAPIError as error:
             kind = StoreBusy if "locked" in str(error.orig) else StoreError
             raise kind(_explanation(error, self.location)) from error
+        except sa.exc.SQLAlchemyError as error:  # no connection to be had in time, and the like
+            raise StoreError(f"The database {self.location} can't be used: {error}.") from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise StoreError(f"The database {self.location} can't hold a value: {error}.") from error
 

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from sandbox.errors import SessionError
+from sandbox.errors import LeaseLost, SandboxError, SessionError
 from sandbox.store.database import Database
-from sandbox.store.log import SESSIONS
+from sandbox.store.log import SESSIONS, Handle
 from sandbox.store.tables import CommandRow
 
+_ASKING = ("ask", "say", "judge")
 COMMANDS: sa.Table = CommandRow.__table__  # type: ignore[attr-defined]
 
 
@@ -38,18 +40,24 @@ class Command(NamedTuple):
 class Receipt:
     """Marks a command as done, with the number of the interaction that it began, if it began one.
 
-    ``settled`` is called with that number after the commit, in the event loop; ``is_written`` is whether
-    the command has been marked.
+    ``settled`` is called with that number after the commit, in the event loop, ``failed`` if there will be
+    none; ``is_written`` is whether the command has been marked.
     """
 
     command: int
     settled: Callable[[int | None], None] = lambda _: None
+    failed: Callable[[SandboxError], None] = lambda _: None
     is_written: bool = False
 
     def within(self, connection: Connection, interaction: int | None) -> None:
         """As part of the transaction that records what follows from the command."""
         settle(connection, self.command, "done", {"interaction": interaction})
         self.is_written = True
+
+
+def each(receipt: Receipt | None) -> tuple[Receipt, ...]:
+    """The receipts behind a commit: one or none."""
+    return (receipt,) if receipt else ()
 
 
 class Inbox:
@@ -65,14 +73,8 @@ class Inbox:
         """
         written = json.dumps(body)
         where = (COMMANDS.c.session_id == session, COMMANDS.c.actor == actor, COMMANDS.c.cid == cid)
+        insert = postgresql.insert if self._database.dialect == "postgresql" else sqlite.insert
         with self._database.writing() as connection:
-            known = connection.execute(sa.select(COMMANDS).where(*where)).mappings().one_or_none()
-            if known is not None:
-                if (known["kind"], known["body"]) != (kind, written):
-                    raise SessionError(
-                        f"'{cid}' was used for another command. Choose a new id for each, such as a UUID."
-                    )
-                return _command(known)
             values = {
                 "session_id": session,
                 "actor": actor,
@@ -83,8 +85,15 @@ class Inbox:
                 "state": "waiting",
             }
             number = connection.execute(
-                sa.insert(COMMANDS).values(**values).returning(COMMANDS.c.id)
-            ).scalar_one()
+                insert(COMMANDS).values(**values).on_conflict_do_nothing().returning(COMMANDS.c.id)
+            ).scalar()
+            if number is None:  # it was here before, perhaps a moment ago
+                known = connection.execute(sa.select(COMMANDS).where(*where)).mappings().one()
+                if (known["kind"], known["body"]) != (kind, written):
+                    raise SessionError(
+                        f"'{cid}' was used for another command. Choose a new id for each, such as a UUID."
+                    )
+                return _command(known)
             self._database.notify(connection, key)
         return Command(number, actor, kind, body, "waiting", None)
 
@@ -108,11 +117,27 @@ class Inbox:
         with self._database.reading() as connection:
             return [_command(row) for row in connection.execute(query).mappings()]
 
-    def settle(self, key: str, command: int, state: str, result: dict[str, Any]) -> None:
-        """Write what became of a command, and wake who waits for it."""
+    def settle(self, handle: Handle, command: int, state: str, result: dict[str, Any]) -> None:
+        """Write what became of a command, and wake who waits for it.
+
+        Raises ``LeaseLost`` if another process has the session: what was done here went nowhere.
+        """
+        owner = sa.select(SESSIONS.c.lease_owner).where(SESSIONS.c.id == handle.id).with_for_update()
         with self._database.writing() as connection:
+            if connection.execute(owner).scalar() != handle.owner:
+                raise LeaseLost(f"Another process has taken session {handle.key} over.")
             settle(connection, command, state, result)
-            self._database.notify(connection, key)
+            self._database.notify(connection, handle.key)
+
+    def askers(self, session: int) -> dict[int, str]:
+        """By interaction: who asked for it, of those kept here."""
+        query = sa.select(COMMANDS.c.actor, COMMANDS.c.result).where(
+            COMMANDS.c.session_id == session, COMMANDS.c.state == "done", COMMANDS.c.kind.in_(_ASKING)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        found = ((json.loads(row.result or "{}").get("interaction"), row.actor) for row in rows)
+        return {number: actor for number, actor in found if number is not None}
 
     def sessions_waiting(self) -> list[str]:
         """The keys of the sessions in which something is to be done."""

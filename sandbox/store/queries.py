@@ -139,8 +139,8 @@ def message(database: Database, key: str, reference: str) -> tuple[MessagePosted
     return posted, "" if asked.kind == "chat" else asked.question
 
 
-def rated_by(database: Database, key: str, person: str) -> set[str]:
-    """The messages that a person has rated, in a seat or outside."""
+def rated_by(database: Database, key: str, person: str, until: int | None = None) -> set[str]:
+    """The messages that a person has rated up to an event (the newest, if None), in a seat or outside."""
     table = _TABLES["ratings"]
     query = (
         sa.select(table.c.target)
@@ -148,6 +148,8 @@ def rated_by(database: Database, key: str, person: str) -> set[str]:
         .where(SESSIONS.c.key == key, sa.or_(table.c.rater == person, table.c.person == person))
         .distinct()
     )
+    if until is not None:
+        query = query.where(table.c.seq <= until)
     with database.reading() as connection:
         return set(connection.execute(query).scalars())
 
@@ -171,11 +173,11 @@ def ratings_of(database: Database, key: str, target: str) -> list[Recorded]:
 
 
 def last_actor(database: Database, session: int, kinds: Sequence[str]) -> str | None:
-    """Who gave the last command of some kinds."""
+    """Who gave the last command of some kinds that was carried out."""
     table: sa.Table = CommandRow.__table__  # type: ignore[attr-defined]
     query = (
         sa.select(table.c.actor)
-        .where(table.c.session_id == session, table.c.kind.in_(kinds))
+        .where(table.c.session_id == session, table.c.kind.in_(kinds), table.c.state != "refused")
         .order_by(table.c.id.desc())
         .limit(1)
     )

@@ -87,7 +87,12 @@ def lease(database: Database, reference: str, *, served: bool = False) -> Handle
         if held is None:
             raise SessionError(f"Session {row.key} has just been deleted.")
         if in_use(held.lease_owner, held.lease_until):
-            host, pid, _ = held.lease_owner.split(":")
+            host, pid, name = held.lease_owner.split(":")
+            if name.startswith(_SERVED) and not served:
+                raise SessionError(
+                    f"Session {row.key} belongs to a running server. Use it there, by sandbox watch or its "
+                    "REST calls; or stop the server first."
+                )
             raise SessionError(
                 f"Session {row.key} is being run by process {pid} on {host}. Wait for it, or stop it first."
             )

@@ -28,6 +28,7 @@ from sandbox.errors import (
 from sandbox.redaction import masked
 from sandbox.text import storable
 from server.auth import Forbidden, OverBudget, TooMany, Unauthorized
+from server.errors import UNAVAILABLE
 
 _INVALID = "invalid_request_error"
 _FAILED = "api_error"
@@ -127,7 +128,7 @@ def _told(error: Exception) -> ApiError:  # noqa: C901 - one case a kind of erro
         case UserError():
             return ApiError(said)
         case StoreError():
-            return ApiError(said, status=503, type=_FAILED, code="unavailable")
+            return ApiError(UNAVAILABLE, status=503, type=_FAILED, code="unavailable")
         case RequestValidationError() | ValidationError():
             return _invalid(error)
         case HTTPException():

@@ -51,6 +51,8 @@ async def resolve(services: Services, who: Identity, name: str) -> Target:
             name, "this server has no session of its own. Write sandbox/SESSION/SEAT; see /v1/models."
         )
     who.check("ask")
+    if who.session is not None and reference != who.session:  # nor by a prefix: other names are not theirs
+        who.check("ask", reference)
     row = await asyncio.to_thread(_find, services, name, reference)
     who.check("ask", row.key)
     seats = await asyncio.to_thread(_seats, services, row.key)

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.errors import UserError
 from server import invitations
 from server.auth import TICKET_S
-from server.deps import Parts, Who
+from server.deps import Parts, Who, address_of, person_of, seen_by
 from server.errors import TOLD
 from server.routes.looking import found
 from server.services import Services
 from server.wire.views import (
+    ConsentView,
     CreateInvite,
     CreateKey,
+    InviteRowView,
     InviteView,
     Join,
     Joined,
     KeyView,
+    Me,
     NewInvite,
     NewKey,
     SocketTicket,
 )
 
 router = APIRouter(prefix="/api/v1", tags=["access"], responses=TOLD)
-
-
-class Me(BaseModel):
-    """Whose key this is."""
-
-    scopes: tuple[str, ...]
-    session: str | None
-    person: str | None
-    budget: float | None
-    spent: float
 
 
 class Look(BaseModel):
@@ -48,14 +42,15 @@ class Look(BaseModel):
 
 
 @router.get("/me")
-async def me(who: Who) -> Me:
+async def me(request: Request, who: Who, services: Parts) -> Me:
     """Whose key this is, and what it is good for."""
     return Me(
         scopes=tuple(sorted(who.scopes)),
         session=who.session,
-        person=who.person,
+        person=person_of(request, who),
         budget=who.budget,
         spent=who.spent,
+        home=who.session or services.server.session,
     )
 
 
@@ -92,17 +87,43 @@ async def create_invite(session: str, wanted: CreateInvite, who: Who, services: 
     return await asyncio.to_thread(invitations.invite, services.store.database, row.key, wanted)
 
 
+@router.get("/sessions/{session}/invites")
+async def list_invites(session: str, who: Who, services: Parts) -> list[InviteRowView]:
+    """The invitations to a session: open, used, expired."""
+    who.check("admin", session)
+    row = await found(services, session)
+    return await asyncio.to_thread(invitations.listing, services.store.database, row.key)
+
+
+@router.delete("/sessions/{session}/invites/{invite}", status_code=204)
+async def withdraw_invite(
+    session: str, invite: Annotated[int, Path(ge=1, lt=2**31)], who: Who, services: Parts
+) -> None:
+    """Take an invitation back that nobody has used."""
+    who.check("admin", session)
+    row = await found(services, session)
+    await asyncio.to_thread(invitations.withdraw, services.store.database, row.key, invite)
+
+
+@router.get("/sessions/{session}/consents")
+async def list_consents(session: str, who: Who, services: Parts) -> list[ConsentView]:
+    """Who agreed to what, and when."""
+    who.check("admin", session)
+    row = await found(services, session)
+    return await asyncio.to_thread(invitations.consents, services.store.database, row.key)
+
+
 @router.post("/invites/look")
 async def look_at_invite(wanted: Look, request: Request, services: Parts) -> InviteView:
     """What a ticket invites to, and what is to be agreed to. Needs no key."""
-    services.keys.count_address(_address(request))
+    services.keys.count_address(address_of(request))
     return await asyncio.to_thread(invitations.look_at, services.store.database, wanted.ticket)
 
 
 @router.post("/invites/join", status_code=201)
 async def join(wanted: Join, request: Request, services: Parts) -> Joined:
     """Use a ticket: a key for one person in one session. Needs no key."""
-    services.keys.count_address(_address(request))
+    services.keys.count_address(address_of(request))
     if wanted.person is not None:
         invite = await asyncio.to_thread(invitations.look_at, services.store.database, wanted.ticket)
         _check_not_seat(wanted.person, await _seats(services, invite.session))
@@ -110,11 +131,15 @@ async def join(wanted: Join, request: Request, services: Parts) -> Joined:
 
 
 @router.post("/tickets", status_code=201)
-async def socket_ticket(who: Who, services: Parts, session: str | None = None) -> SocketTicket:
-    """A ticket for one websocket connection of a browser, which can't send the key as a header."""
-    return SocketTicket(
-        ticket=services.keys.socket_ticket(who, session or who.session), expires_in_s=TICKET_S
-    )
+async def socket_ticket(
+    request: Request, who: Who, services: Parts, session: str | None = None
+) -> SocketTicket:
+    """A ticket for one websocket of a browser, which can't send headers; for the key and the person."""
+    who.check_looks(session)
+    if session is not None:
+        await found(services, session)
+    ticket = services.keys.socket_ticket(who, session or who.session, seen_by(request, who))
+    return SocketTicket(ticket=ticket, expires_in_s=TICKET_S)
 
 
 async def _seats(services: Services, session: str) -> list[str]:
@@ -124,7 +149,3 @@ async def _seats(services: Services, session: str) -> list[str]:
 def _check_not_seat(person: str | None, seats: list[str]) -> None:
     if person is not None and person.casefold() in {seat.casefold() for seat in seats}:
         raise UserError(f"'{person}' is a seat; a person can't act under its name. Choose another.")
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"

@@ -123,9 +123,9 @@ async def pause(actor: Acts) -> Done:
 
 
 @router.post("/resume")
-async def resume(actor: Acts) -> Done:
-    """Go on where it was paused."""
-    return await actor.has(do.Start())
+async def resume(actor: Acts, wanted: do.Start | None = None) -> Done:
+    """Go on where it was paused; the same as ``start``."""
+    return await actor.has(wanted or do.Start())
 
 
 @router.post("/stop")

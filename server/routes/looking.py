@@ -8,8 +8,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from sandbox import events as ev
 from sandbox.errors import SessionError
+from sandbox.progress import Progress, fold
 from sandbox.store import sessions
 from sandbox.store.tables import SessionRow
 from sandbox.text import storable
@@ -53,10 +53,10 @@ class Onlooker:
         await blinder.load()
         return blinder
 
-    async def events(self) -> list[ev.Event]:
-        """All events so far."""
+    async def progress(self) -> Progress:
+        """Where the session stands."""
         log = self.services.store.log
-        return await asyncio.to_thread(lambda: [recorded.event for recorded in log.read(self.key)])
+        return await asyncio.to_thread(lambda: fold(recorded.event for recorded in log.read(self.key)))
 
 
 async def _onlooker(session: str, request: Request, who: Who, services: Parts) -> Onlooker:

@@ -32,6 +32,6 @@ async def readyz(services: Parts) -> dict[str, str] | Response:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(who: Who, services: Parts) -> Response:
-    """For Prometheus. Needs the scope ``admin`` where keys are needed."""
-    who.check_everywhere("admin")
+    """For Prometheus. Needs the scope ``watch``, for all sessions, where keys are needed."""
+    who.check_everywhere("watch")
     return Response(services.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 
 from sandbox.store import queries
 from sandbox.text import storable
-from server.blinding import masked_rating
+from server.blinding import masked
 from server.errors import TOLD
 from server.routes.looking import Looks, Onlooker
 from server.wire.views import Limit, Page
@@ -30,7 +30,7 @@ async def page_events(looks: Looks, after: After = 0, limit: PageLimit = 100) ->
     items = []
     for recorded in rows[:limit]:
         if blinder and blinder.hides(recorded.event):
-            recorded = recorded._replace(event=masked_rating(recorded.event))  # type: ignore[arg-type]
+            recorded = recorded._replace(event=masked(recorded.event))
         items.append(recorded.as_json())
     return Page(items=items, next=rows[limit - 1].seq if len(rows) > limit else None)
 

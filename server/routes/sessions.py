@@ -9,20 +9,20 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
 from sandbox.blueprint import check, examples, read_society, society_from_text
 from sandbox.errors import SocietyError
 from sandbox.estimate import estimate
-from sandbox.progress import fold
 from sandbox.society import Society
 from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 from sandbox.store.export import Format, What, export
 from sandbox.store.tables import SessionRow
-from server.deps import Parts, Who
+from server.auth import Forbidden
+from server.deps import Parts, Who, seen_by
 from server.errors import TOLD
 from server.routes.control import perform
 from server.routes.looking import Looks, found
@@ -122,7 +122,8 @@ async def list_sessions(
 ) -> list[SessionView]:
     """The sessions, the newest first."""
     who.check_looks()
-    rows = await asyncio.to_thread(sessions.listing, services.store.database, None if status else limit)
+    every = status is not None or who.session is not None
+    rows = await asyncio.to_thread(sessions.listing, services.store.database, None if every else limit)
     kept = [row for row in rows if who.session in (None, row.key) and status in (None, row.status)]
     return [view_of(row) for row in kept[:limit]]
 
@@ -144,7 +145,7 @@ async def get_snapshot(looks: Looks) -> Snapshot:
 @router.get("/sessions/{session}/society")
 async def get_society(looks: Looks) -> Society:
     """The society as it is now: seats, models, rubric, questions, prior memories."""
-    return fold(await looks.events()).society
+    return (await looks.progress()).society
 
 
 @router.get("/sessions/{session}/estimate")
@@ -152,7 +153,7 @@ async def estimate_session(
     looks: Looks, rounds: Annotated[int | None, Query(ge=0, le=100_000)] = None
 ) -> Estimate:
     """What the rounds that are left (or ``rounds`` of them) may take."""
-    progress = fold(await looks.events())
+    progress = await looks.progress()
     left = max(progress.rounds - progress.rounds_done, 0) if rounds is None else rounds
     return await _estimated(progress.society, left)
 
@@ -160,6 +161,7 @@ async def estimate_session(
 @router.get("/sessions/{session}/export", response_class=Response)
 async def export_session(
     session: str,
+    request: Request,
     who: Who,
     services: Parts,
     what: What = "events",
@@ -167,12 +169,18 @@ async def export_session(
 ) -> Response:
     """All of it, as a file. For keys with the scope ``run``: nothing in it is hidden."""
     who.check("run", session)
+    if services.server.blind and seen_by(request, who) is not None:
+        raise Forbidden("A person is shown others' ratings when their own are in. Export without naming one.")
     row = await found(services, session)
     descriptor, name = mkstemp(suffix=f".{format}")
     os.close(descriptor)
     file = Path(name)
     store = services.store
-    await asyncio.to_thread(export, store.database, store.log, row.key, what, format, file, io.StringIO())
+    try:
+        await asyncio.to_thread(export, store.database, store.log, row.key, what, format, file, io.StringIO())
+    except BaseException:
+        await asyncio.to_thread(file.unlink, missing_ok=True)
+        raise
     return FileResponse(
         file,
         media_type=_MEDIA[format],

@@ -11,6 +11,7 @@ from sandbox.society import Absence, ModelSpec, SeatName
 
 MAX_TEXT = 20_000
 PersonName = Annotated[str, Field(min_length=1, max_length=32)]
+Words = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
 MessageId = Annotated[str, Field(pattern=r"^\d{1,9}\.[A-Za-z0-9_.-]{1,120}$", examples=["1.draft"])]
 
 
@@ -48,7 +49,7 @@ class Say(_Command):
     """Send a message to some seats, who answer; to all, if none is named."""
 
     do: Literal["say"] = "say"
-    text: str = Field(min_length=1, max_length=MAX_TEXT)
+    text: Words
     to: tuple[SeatName, ...] = ()
 
 
@@ -56,7 +57,7 @@ class Ask(_Command):
     """Put a question to a seat on record: its answer, or with ``society`` draft, ratings and revision."""
 
     do: Literal["ask"] = "ask"
-    question: str = Field(min_length=1, max_length=MAX_TEXT)
+    question: Words
     seat: SeatName | None = None
     society: bool = True
 
@@ -66,7 +67,7 @@ class Rate(_Command):
 
     do: Literal["rate"] = "rate"
     message: MessageId
-    value: float
+    value: float = Field(strict=True)
     dimension: str | None = Field(default=None, max_length=32, description="the peers' own, if left out")
     reason: str = Field(default="", max_length=MAX_TEXT)
 
@@ -85,7 +86,7 @@ class React(_Command):
 
     do: Literal["react"] = "react"
     message: MessageId
-    reaction: str = Field(min_length=1, max_length=16)
+    reaction: str = Field(min_length=1, max_length=16, pattern=r"\S")
     on: bool = True
 
 
@@ -122,7 +123,7 @@ class Answer(_Command):
     interaction: int = Field(ge=1)
     step: str = Field(min_length=1, max_length=120)
     text: str = Field(default="", max_length=MAX_TEXT)
-    value: float | None = None
+    value: float | None = Field(default=None, strict=True)
 
 
 class Skip(_Command):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -103,11 +103,10 @@ class Presence(_Wire):
 
 
 class Ack(_Wire):
-    """A command was carried out. ``interaction`` is the one it began; ``data`` answers a question."""
+    """A command was carried out. ``interaction`` is the one it began, or the one it was about."""
 
     ref: str
     interaction: int | None = None
-    data: dict[str, Any] | None = None
 
 
 class Problem(_Wire):

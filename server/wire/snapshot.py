@@ -201,6 +201,13 @@ def _run(view: Snapshot, event: ev.Event) -> None:
             pass
 
 
+def _left(view: Snapshot, seat: str) -> None:
+    """What waited in a seat waits no more: whoever sits there next is asked anew."""
+    for opened in view.open.values():
+        if opened.awaited:
+            opened.awaited = [awaited for awaited in opened.awaited if awaited.seat != seat]
+
+
 def _reseat(view: Snapshot, event: ev.SeatTaken | ev.SeatReturned | ev.SeatAdded | ev.SeatChanged) -> None:
     if isinstance(event, ev.SeatAdded):
         view.seats.append(_seat(event.seat))
@@ -212,6 +219,7 @@ def _reseat(view: Snapshot, event: ev.SeatTaken | ev.SeatReturned | ev.SeatAdded
                     seat.person, seat.absent = event.person, event.absent
                 case ev.SeatReturned():
                     seat.person = seat.absent = None
+                    _left(view, event.seat)
                 case ev.SeatChanged():
                     seat.model = event.model
 

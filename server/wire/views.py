@@ -55,7 +55,7 @@ class CreateSession(_Body):
 
 
 class SessionView(BaseModel):
-    """A session in a list. ``running_here`` is whether this process runs it; ``leased`` whether any does."""
+    """A session in a list. ``leased`` is whether a process has it open just now."""
 
     session: str
     name: str
@@ -108,6 +108,17 @@ class Done(BaseModel):
     interaction: int | None = None
 
 
+class Me(BaseModel):
+    """Whose key this is, and what it is good for. ``home`` is the session that ``sandbox/SEAT`` means."""
+
+    scopes: tuple[str, ...]
+    session: str | None
+    person: str | None
+    budget: float | None
+    spent: float
+    home: str | None = None
+
+
 class CreateKey(_Body):
     """A new key. ``per_minute`` bounds its requests, ``budget`` (US dollars) what they may cost in all."""
 
@@ -152,11 +163,16 @@ class CreateInvite(_Body):
     consent_version: str = Field(default="", max_length=64)
     consent_text: str = Field(default="", max_length=20_000)
     expires_in_s: float | None = Field(default=7 * 86_400, gt=0)
+    again: bool = Field(
+        default=False, description="a new key for a person who has joined before, and keeps their name"
+    )
 
     @model_validator(mode="after")
     def _named(self) -> CreateInvite:
         if self.consent_text and not self.consent_version:
             raise ValueError("a consent_text needs a consent_version, by which it is agreed to")
+        if self.again and self.person is None:
+            raise ValueError("say which person is invited again")
         return self
 
 
@@ -178,6 +194,27 @@ class InviteView(BaseModel):
     seat: str | None
     consent_version: str
     consent_text: str
+
+
+class InviteRowView(BaseModel):
+    """An invitation as the operator sees it: its ticket is not kept. Times are seconds since 1970."""
+
+    id: int
+    person: str | None
+    seat: str | None
+    consent_version: str
+    created: float
+    expires: float | None
+    used: float | None
+
+
+class ConsentView(BaseModel):
+    """That a person agreed to a text, and when (in seconds since 1970)."""
+
+    person: str
+    version: str
+    text: str
+    time: float
 
 
 class Join(_Body):

@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import canonical, engine_for, events_of, run_session, scripted, small_society
@@ -151,8 +152,12 @@ async def test_the_lease_is_kept_through_passing_faults_and_given_up_when_lost(
     monkeypatch.setattr(sessions, "renew", renew)
     monkeypatch.setattr(sessions, "LEASE_SECONDS", 0.06)
     handle = sessions.create(sqlite_store.database, sqlite_store.log, small_society())
-    await asyncio.wait_for(running._keep(sqlite_store.database, handle), 5)
+    lost: list[bool] = []
+    with ThreadPoolExecutor(1) as renewals:
+        keeping = running._keep(sqlite_store.database, handle, renewals, lambda: lost.append(True))
+        await asyncio.wait_for(keeping, 5)
     assert enough.is_set()
+    assert lost == [True], "who works for it is told"
     assert tries["all"] == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,8 +12,10 @@ from people_support import in_session, of, waits
 from support import engine_for, events_of, scripted, small_society
 
 from sandbox import events as ev
+from sandbox.embeddings import HashedEmbedder
 from sandbox.engine import Engine
 from sandbox.errors import (
+    BudgetExhausted,
     EmptyReply,
     ModelError,
     ModelRefused,
@@ -23,10 +26,12 @@ from sandbox.errors import (
 )
 from sandbox.exchange import Reply, Request
 from sandbox.models.base import OnDelta
-from sandbox.progress import fold
+from sandbox.progress import Progress, fold
 from sandbox.records import assemble
+from sandbox.redaction import Redactor
 from sandbox.rubric import Criterion, Rubric
-from sandbox.running import Store
+from sandbox.running import Store, spendable
+from sandbox.society import Limits
 from sandbox.store import sessions
 
 
@@ -219,3 +224,83 @@ def test_a_run_does_not_wait_for_who_is_asked_outside_its_rounds(sqlite_store: S
     events = events_of(store, handle.key)
     assert [m.text for m in of(events, ev.MessagePosted) if m.person] == ["I am."]
     assert not fold(events).open
+
+
+def test_loose_ends_that_two_look_for_at_once_are_finished_once(sqlite_store: Store) -> None:
+    class Slow(HashedEmbedder):
+        async def embed(self, texts: Sequence[str]) -> list[Any]:
+            await asyncio.sleep(0.05)
+            return await super().embed(texts)
+
+    store = sqlite_store
+    handle = sessions.create(store.database, store.log, small_society(rounds=1))
+
+    async def first() -> None:
+        engine = engine_for(store, handle, lambda _: scripted("scripted/steady?latency=200"))
+        asked = asyncio.create_task(engine.ask("Is it right?", "S0", society=True))
+        while not engine.progress.open:
+            await asyncio.sleep(0.01)
+        asked.cancel()
+        await asyncio.wait([asked])
+
+    async def second() -> None:
+        progress = fold(events_of(store, handle.key))
+        engine = Engine(store.log, handle, progress, scripted, Slow(), Redactor())
+        await asyncio.gather(engine.run(), engine.finish_loose_ends())
+
+    asyncio.run(first())
+    asyncio.run(second())
+    events = events_of(store, handle.key)
+    assert fold(events).status == "finished"
+    steps = [(event.interaction, event.step) for event in events if isinstance(event, ev.Step)]
+    assert len(steps) == len(set(steps))
+
+
+def test_without_money_a_question_ends_failed_and_nothing_stays_open(sqlite_store: Store) -> None:
+    class Poor:
+        async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+            raise BudgetExhausted("The budget is spent.")
+
+    store = sqlite_store
+    handle = sessions.create(store.database, store.log, small_society(rounds=0))
+
+    async def run() -> None:
+        engine = engine_for(store, handle, lambda _: Poor())
+        for _ in range(3):
+            await engine.ask("Is it right?", "S1", society=True)
+        assert engine.progress.open == {}
+        await engine.amendments.change_rubric(Rubric())
+
+    asyncio.run(run())
+    events = events_of(store, handle.key)
+    assert {failure.error for failure in of(events, ev.TurnFailed)} == {"budget"}
+    assert [over.outcome for over in of(events, ev.InteractionFinished)] == ["failed"] * 3
+
+
+def test_a_seat_does_not_judge_what_it_wrote(sqlite_store: Store) -> None:
+    async def work(engine: Engine) -> None:
+        written: Any = None
+
+        def listener(recorded: ev.Recorded) -> None:
+            nonlocal written
+            written = recorded.event if isinstance(recorded.event, ev.MessagePosted) else written
+
+        engine.watch(listener)
+        number = await engine.ask("Is it right?", "S1", society=False)
+        with pytest.raises(SessionError, match="their own"):
+            await engine.judge(written, "Is it right?", "S1", "alignment")
+        assert await engine.judge(written, "Is it right?", "S2", "alignment") > number
+
+    in_session(sqlite_store, work)
+
+
+def test_what_a_session_may_cost_is_the_least_of_what_was_said() -> None:
+    def progress(limit: float | None, newest: float | None) -> Progress:
+        society = small_society(limits=Limits(budget=limit))
+        return Progress(society=society, seed=0, budget=newest)
+
+    assert spendable(progress(None, None), None, None) is None
+    assert spendable(progress(0.5, None), None, 100.0) == 0.5
+    assert spendable(progress(0.5, 2.0), None, 100.0) == 2.0
+    assert spendable(progress(0.5, 2.0), 3.0, 1.0) == 1.0
+    assert spendable(progress(None, None), None, 1.0) == 1.0

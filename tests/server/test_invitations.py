@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,14 +12,17 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from guarding import Guarded, closed_with
-from serving import Live, app_in, create, live, serve
+from serving import Live, app_in, create, live, serve, wait_for
+from support import small_society
 from websockets.exceptions import ConnectionClosed
 
+from sandbox.errors import StoreError
 from sandbox.running import Store
+from sandbox.store import sessions
 from sandbox.store.tables import ConsentRow, KeyRow
 from server import auth, invitations
-from server.auth import Keys
-from server.wire.views import CreateKey, Join
+from server.auth import Keys, Unauthorized
+from server.wire.views import CreateInvite, CreateKey, Join
 
 
 def test_an_invitation_is_good_once_however_many_hurry(guarded: Guarded) -> None:
@@ -69,6 +73,88 @@ def test_two_people_never_look_the_same(guarded: Guarded, name: str) -> None:
             "/api/v1/invites/join", json={"ticket": guarded.invited(other), "person": "Ann"}
         )
         assert elsewhere.status_code == 201
+
+
+def test_an_invitation_is_good_once_on_either_database(store: Store) -> None:
+    database = store.database
+    session = sessions.create(database, store.log, small_society(), lease=False).key
+    for _ in range(5):
+        ticket = invitations.invite(database, session, CreateInvite()).ticket
+
+        def join(number: int, ticket: str = ticket) -> bool:
+            try:
+                invitations.join(database, Join(ticket=ticket, person=f"P{secrets.token_hex(4)}"))
+            except (Unauthorized, StoreError):
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(join, range(8))) == 1
+
+
+@pytest.mark.parametrize("name", ["key 25", "KEY 1", "person", "Person"])
+def test_nobody_is_invited_as_a_key(guarded: Guarded, name: str) -> None:
+    session = create(guarded.admin)
+    named = guarded.admin.post(f"/api/v1/sessions/{session}/invites", json={"person": name})
+    assert named.status_code == 422
+    with guarded.client(None) as nobody:
+        body = {"ticket": guarded.invited(session), "person": name}
+        assert nobody.post("/api/v1/invites/join", json=body).status_code == 422
+
+
+def test_who_has_lost_their_key_is_invited_again_and_is_the_same_person(guarded: Guarded) -> None:
+    session = create(guarded.admin, rounds=0)
+    path = f"/api/v1/sessions/{session}"
+    first = invitations.join(guarded.keys.database, Join(ticket=guarded.invited(session, person="Ann")))
+    with guarded.client(first.key) as ann:
+        ann.post(f"{path}/seats/A1/take").raise_for_status()
+    twice = guarded.admin.post(f"{path}/invites", json={"person": "ann"})
+    assert twice.status_code == 422
+    assert "again" in twice.json()["error"]["message"]
+    assert guarded.admin.post(f"{path}/invites", json={"again": True}).status_code == 422
+    invited = guarded.admin.post(f"{path}/invites", json={"person": "Ann", "again": True})
+    with guarded.client(None) as nobody:
+        joined = nobody.post("/api/v1/invites/join", json={"ticket": invited.json()["ticket"]})
+    assert joined.status_code == 201, joined.text
+    with guarded.client(joined.json()["key"]) as ann:
+        ann.post(f"{path}/seats/A1/leave").raise_for_status()
+    with guarded.client(first.key) as old:
+        wait_for(lambda: old.get("/api/v1/me").status_code == 401)  # what was lost is good for nobody
+
+
+def test_invitations_and_consents_are_seen_and_open_ones_taken_back(guarded: Guarded) -> None:
+    session = create(guarded.admin)
+    path = f"/api/v1/sessions/{session}"
+    text = {"consent_text": "May we keep it?", "consent_version": "v1"}
+    ticket = guarded.invited(session, person="Ann", **text)
+    spare = guarded.invited(session, seat="A1")
+    joined = Join(ticket=ticket, consent="v1")
+    invitations.join(guarded.keys.database, joined)
+    second, first = guarded.admin.get(f"{path}/invites").json()
+    assert (first["person"], first["used"] is not None, second["seat"], second["used"]) == (
+        *("Ann", True),
+        *("A1", None),
+    )
+    assert ticket not in str((first, second))
+    (agreed,) = guarded.admin.get(f"{path}/consents").json()
+    assert (agreed["person"], agreed["version"], agreed["text"]) == ("Ann", "v1", "May we keep it?")
+    assert guarded.admin.delete(f"{path}/invites/{second['id']}").status_code == 204
+    for number in (second["id"], first["id"], 99):
+        assert guarded.admin.delete(f"{path}/invites/{number}").status_code == 422
+    with guarded.client(None) as nobody:
+        assert nobody.post("/api/v1/invites/look", json={"ticket": spare}).status_code == 401
+
+
+async def test_a_browsers_ticket_is_for_the_person_too(tmp_path: Path) -> None:
+    with serve(app_in(tmp_path)) as base, httpx.Client(base_url=base) as client:
+        session = create(client)
+        ticket = client.post(
+            f"/api/v1/tickets?session={session}", headers={"X-Sandbox-Person": "Ann"}
+        ).json()["ticket"]
+        async with live(base, session, subprotocols=["sandbox.v1", f"ticket.{ticket}"]) as connection:
+            hello = await Live(connection).next("session.hello")
+        assert (hello["data"]["person"], hello["data"]["blind"]) == ("Ann", True)
+        assert client.post("/api/v1/tickets?session=nobody").status_code == 404
 
 
 def test_an_invitation_that_can_not_be_kept_is_refused(guarded: Guarded) -> None:

@@ -81,6 +81,33 @@ async def test_text_comes_in_pieces_while_it_is_generated(base: str, client: htt
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("latency", [0, 30])
+async def test_pieces_come_before_the_message_that_they_make_up(
+    base: str, client: httpx.Client, latency: int
+) -> None:
+    session = create(client, seats="2x2", rounds=1, model=f"scripted/steady?latency={latency}")
+    async with live(base, session) as connection:
+        watcher = Live(connection)
+        await watcher.next("session.snapshot")
+        client.post(f"/api/v1/sessions/{session}/start").raise_for_status()
+        posted: set[tuple[int, str]] = set()
+        pieces: dict[tuple[int, str], str] = {}
+        while True:
+            frame = await watcher.next()
+            if frame["type"] == "delta":
+                key = (frame["data"]["interaction"], frame["data"]["step"])
+                assert key not in posted
+                pieces[key] = pieces.get(key, "") + frame["data"]["text"]
+            elif frame["type"] == "event":
+                event = frame["data"]["event"]
+                if event["type"] == "message_posted":
+                    key = (event["interaction"], event["step"])
+                    posted.add(key)
+                    assert pieces[key].strip() == event["text"]
+                elif event["type"] == "run_finished":
+                    return
+
+
 async def test_five_hundred_disconnects_leave_no_gap(base: str, client: httpx.Client) -> None:
     """Clients that leave at any moment, politely or not, and come back with the last seq they have."""
     session = create(client, rounds=40, model="scripted/steady?latency=20")
@@ -245,6 +272,7 @@ async def test_a_session_that_is_deleted_ends_its_connections(base: str, client:
         watcher = Live(connection)
         await watcher.next("session.snapshot")
         assert client.delete(f"/api/v1/sessions/{session}").status_code == 204
+        assert (await watcher.next("session.deleted"))["session"] == session
         with pytest.raises(ConnectionClosed) as closed:
             while True:
                 await watcher.next()

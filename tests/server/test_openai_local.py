@@ -13,7 +13,7 @@ import pytest
 from openai import OpenAI
 from openai_serving import Served, served, society
 
-from sandbox.errors import ContextOverflow, ModelRefused
+from sandbox.errors import ContextOverflow, UserError
 from sandbox.models import weights
 from sandbox.models.local import LocalWorker
 
@@ -160,7 +160,7 @@ def test_scores_hold_in_a_batch_with_adapters(tmp_path: Path, model_cache: Path)
         assert alone[0].logprobs[1:] != pytest.approx(alone[1].logprobs[1:], abs=1e-2)
         with pytest.raises(ContextOverflow):
             await worker.score([5] * 100_000, "")
-        with pytest.raises(ModelRefused):
+        with pytest.raises(UserError):
             await worker.score([-1], "")
         assert (await worker.score("", "", extend=True)).logprobs[0] is not None
 

@@ -227,6 +227,83 @@ def test_a_new_seat_for_a_person(client: httpx.Client) -> None:
     wait_for(lambda: len(ratings(client, session, rater="juror")) == 4)
 
 
+async def test_what_an_author_is_told_of_the_ratings_is_hidden_from_others(
+    base: str, client: httpx.Client
+) -> None:
+    session = create(client, seats="2x2", rounds=1)
+    ann, bob = as_person(client, session, "Ann"), as_person(client, session, "Bob")
+    assert ann("POST", "seats/A1/take", absent="wait").status_code == 200
+    async with live(base, session, query={"person": "Bob"}) as connection:
+        watcher = Live(connection)
+        await watcher.next("session.snapshot")
+        client.post(f"/api/v1/sessions/{session}/step").raise_for_status()
+        draft = wait_for(lambda: [t for t in ann("GET", "turns").json() if t["purpose"] == "draft"])[0]
+        number = draft["interaction"]
+        sent = ann("POST", "turns", interaction=number, step="draft", text="No.")
+        assert sent.status_code == 200
+
+        def revision(call: Any) -> dict[str, Any] | None:
+            opened = call("GET", "snapshot").json()["open"].get(str(number), {})
+            return next((t for t in opened.get("awaited", []) if t["purpose"] == "revise"), None)
+
+        own = wait_for(lambda: revision(ann))
+        assert own["mean"] is not None
+        assert own["reasons"]
+        seen = [revision(bob)]
+        page = bob("GET", "events").json()["items"]
+        seen += [row["event"] for row in page if row["event"].get("purpose") == "revise"]
+        while (told := await watcher.event("turn_awaited")).get("purpose") != "revise":
+            pass
+        seen.append(told)
+        assert len(seen) == 3
+        for turn in seen:
+            assert turn is not None
+            assert turn.get("mean") is None
+            assert not turn.get("reasons")
+        message = f"{number}.draft"
+        assert bob("POST", "ratings", message=message, value=4).status_code == 201
+        shown = revision(bob)
+        assert shown is not None
+        assert shown["mean"] == own["mean"]
+
+
+async def test_what_was_hidden_is_shown_after_a_reconnect_too(base: str, client: httpx.Client) -> None:
+    session = create(client, seats="2x2", rounds=1)
+    epoch = client.get(f"/api/v1/sessions/{session}").json()["epoch"]
+    client.post(f"/api/v1/sessions/{session}/start").raise_for_status()
+    wait_for(lambda: status(client, session) == "finished")
+    head = client.get(f"/api/v1/sessions/{session}").json()["events"]
+    bob = as_person(client, session, "Bob")
+    async with live(base, session, f"{epoch}:1", query={"person": "Bob"}) as connection:
+        watcher = Live(connection)
+        while (await watcher.next("event"))["seq"] < head:
+            pass
+    assert bob("POST", "ratings", message="1.draft", value=4).status_code == 201
+    async with live(base, session, f"{epoch}:{head}", query={"person": "Bob"}) as connection:
+        shown = await Live(connection).next("ratings.revealed")
+    values = [rating.get("value") for rating in shown["data"]["ratings"] if rating["target"] == "1.draft"]
+    assert len(values) > 1
+    assert None not in values
+
+
+def test_a_person_exports_nothing_that_is_hidden_from_them(client: httpx.Client) -> None:
+    session = create(client, seats="2x2", rounds=0)
+    refused = as_person(client, session, "Ann")("GET", "export")
+    assert refused.status_code == 403
+    assert client.get(f"/api/v1/sessions/{session}/export").status_code == 200
+
+
+@pytest.mark.parametrize("value", [True, "5", [5], {"value": 5}])
+def test_a_rating_is_a_number(client: httpx.Client, value: Any) -> None:
+    session = create(client, seats="2x2", rounds=0)
+    said = as_person(client, session, "Ann")("POST", "messages", text="Hello", to=["A1"]).json()[
+        "interaction"
+    ]
+    bob = as_person(client, session, "Bob")
+    assert bob("POST", "ratings", message=f"{said}.message", value=value).status_code == 422
+    assert bob("POST", "messages", text="  \n ").status_code == 422
+
+
 def test_a_seat_has_nobodys_name(tmp_path: Path) -> None:
     with guard(tmp_path, max_seats=20) as guarded:
         session = create(guarded.admin, seats="2x2", rounds=0)

@@ -1,0 +1,55 @@
+"""The app on a real server, driven by keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from textual.pilot import Pilot
+
+from tui.app import SandboxApp
+from tui.settings import AppSettings
+
+WIDE, NARROW = (160, 48), (80, 24)
+
+
+@asynccontextmanager
+async def running(
+    base: str,
+    session: str | None = None,
+    *,
+    size: tuple[int, int] = WIDE,
+    replay: bool = False,
+    **settings: Any,
+) -> AsyncIterator[Pilot[None]]:
+    """The app, and what presses its keys."""
+    app = SandboxApp(AppSettings(url=base, **settings), session, replay=replay)
+    async with app.run_test(size=size) as pilot:
+        yield pilot
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """What ``condition`` returns, once that is true."""
+    async with asyncio.timeout(seconds):
+        while not (found := condition()):
+            await asyncio.sleep(0.02)
+    return found
+
+
+def screen(pilot: Pilot[None]) -> str:
+    """The characters on the screen, as a terminal would show them."""
+    width, height = pilot.app.size
+    lines = []
+    for strip in pilot.app.screen._compositor.render_strips():
+        lines.append("".join(segment.text for segment in strip).ljust(width)[:width].rstrip())
+    return "\n".join(lines[:height])
+
+
+async def shows(pilot: Pilot[None], words: str, seconds: float = 20) -> str:
+    """The screen, once it shows some words."""
+    async with asyncio.timeout(seconds):
+        while words not in (shown := screen(pilot)):
+            await pilot.pause(0.05)
+    return shown

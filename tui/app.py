@@ -1,0 +1,117 @@
+"""The Textual app: wiring only. Screens show what ``tui.state`` knows, and ask the server by ``tui.api``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.theme import Theme
+
+from sandbox.errors import UserError
+from tui import clipboard
+from tui.api import Api
+from tui.safe import plain
+from tui.screens.live import LiveSociety
+from tui.screens.replayed import ReplayedSociety
+from tui.screens.sessions import Sessions
+from tui.settings import THEMES, AppSettings
+
+CONTRAST = Theme(
+    name="sandbox-contrast",
+    primary="#ffff00",
+    secondary="#00ffff",
+    accent="#00ffff",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#1a1a1a",
+    success="#00ff00",
+    warning="#ffff00",
+    error="#ff8080",
+    dark=True,
+    variables={"text-muted": "#ffffff", "footer-key-foreground": "#ffff00", "border": "#ffffff"},
+)
+
+
+class SandboxApp(App[None]):
+    """See the module. ``session`` is watched (or replayed) at once, if one is named."""
+
+    CSS_PATH = Path("theme.tcss")
+    TITLE = "social-sandbox"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS = [
+        Binding("f1", "help", "Help", id="app.help"),
+        Binding("ctrl+q", "quit", "Quit", id="app.quit"),
+        Binding("ctrl+t", "theme", "Theme", show=False, id="app.theme"),
+    ]
+
+    def __init__(self, settings: AppSettings, session: str | None = None, *, replay: bool = False) -> None:
+        super().__init__(ansi_color=False)  # an ANSI theme under NO_COLOR would be black on black
+        self._settings = settings
+        self._session, self._replays = session, replay
+        self.api = Api(settings.url, settings.key, settings.person)
+
+    def on_mount(self) -> None:
+        """Show the sessions, and on top the one that was asked for."""
+        self.register_theme(CONTRAST)
+        chosen = THEMES.get(self._settings.theme, self._settings.theme)
+        if chosen not in self.available_themes:
+            raise UserError(
+                f"There is no theme '{self._settings.theme}'. There are: "
+                f"{', '.join((*THEMES, *sorted(self.available_themes)))}."
+            )
+        self.theme = chosen
+        self.set_keymap(self._settings.keys)
+        self.push_screen(Sessions(self.api))
+        if self._session is not None:
+            if self._replays:
+                self.action_replay(self._session)
+            else:
+                self.action_watch(self._session)
+
+    async def on_unmount(self) -> None:
+        """Give the connections back."""
+        await self.api.close()
+
+    def action_watch(self, session: str) -> None:
+        """Watch a session live."""
+        self.push_screen(LiveSociety(self.api, session, self._settings.person))
+
+    def action_replay(self, session: str) -> None:
+        """Play a session again."""
+        self.push_screen(ReplayedSociety(self.api, session))
+
+    def action_help(self) -> None:
+        """The keys for what is focused; away again with the same key."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    def action_theme(self) -> None:
+        """The next of our three themes."""
+        names = list(THEMES.values())
+        place = names.index(self.theme) if self.theme in names else -1
+        self.theme = names[(place + 1) % len(names)]
+
+    async def copy_text(self, text: str) -> None:
+        """Copy a text as it is stored, and say what became of it."""
+        self.notify(plain(await clipboard.copy(text, self.copy_to_clipboard)), markup=False)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every action of the screen, by name, in the command palette."""
+        yield from super().get_system_commands(screen)
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.description and not binding.system and active.enabled:
+                keys = self.get_key_display(binding)
+                yield SystemCommand(
+                    binding.description,
+                    f"as with the key {keys}",
+                    lambda node=active.node, action=binding.action: self.call_later(
+                        self.run_action, action, node
+                    ),
+                )

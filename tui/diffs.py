@@ -1,0 +1,40 @@
+"""What a revision changed, word by word. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from typing import Literal, NamedTuple
+
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]", re.UNICODE)
+_MOST = 4_000
+"""Words; longer texts are shown side by side as wholes, for comparing them takes too long."""
+
+
+class Piece(NamedTuple):
+    """Some text that stayed, went or came."""
+
+    change: Literal["same", "gone", "new"]
+    text: str
+
+
+def word_diff(before: str, after: str) -> list[Piece]:
+    """The pieces of both texts, in order. Without the ``new`` ones they are ``before``, else ``after``."""
+    if before == after:
+        return [Piece("same", after)] if after else []
+    old, new = _WORDS.findall(before), _WORDS.findall(after)
+    if len(old) > _MOST or len(new) > _MOST:
+        return [piece for piece in (Piece("gone", before), Piece("new", after)) if piece.text]
+    return list(_pieces(old, new))
+
+
+def _pieces(old: list[str], new: list[str]) -> Iterator[Piece]:
+    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            yield Piece("same", "".join(new[c:d]))
+            continue
+        if b > a:
+            yield Piece("gone", "".join(old[a:b]))
+        if d > c:
+            yield Piece("new", "".join(new[c:d]))

@@ -1,0 +1,231 @@
+"""Small windows that ask one thing: a yes, a line of text, a new session, a seat to take, a rating."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Label, Select, Static
+
+from sandbox.rubric import Rubric
+from server.wire import commands as do
+from server.wire.views import CreateSession
+from tui.safe import content
+
+_CLOSE = Binding("escape", "dismiss(None)", "Close")
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks whether something is meant that can't be taken back."""
+
+    BINDINGS = [Binding("y", "dismiss(True)", "Yes"), Binding("n,escape", "dismiss(False)", "No")]
+
+    def __init__(self, question: str, yes: str) -> None:
+        super().__init__()
+        self._question, self._yes = question, yes
+
+    def compose(self) -> ComposeResult:
+        """The question and two buttons."""
+        with VerticalScroll(classes="dialog"):
+            yield Static(content(self._question))
+            with Horizontal(classes="buttons"):
+                yield Button(f"{self._yes} (y)", id="yes", variant="error")
+                yield Button("No (n)", id="no")
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Answer."""
+        self.dismiss(event.button.id == "yes")
+
+
+class AskLine(ModalScreen[str | None]):
+    """Asks for one line."""
+
+    BINDINGS = [_CLOSE]
+
+    def __init__(self, question: str, value: str = "", placeholder: str = "") -> None:
+        super().__init__()
+        self._question, self._value, self._placeholder = question, value, placeholder
+
+    def compose(self) -> ComposeResult:
+        """The question and a line."""
+        with VerticalScroll(classes="dialog"):
+            yield Label(content(self._question))
+            yield Input(self._value, placeholder=self._placeholder)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Answer."""
+        self.dismiss(event.value.strip())
+
+
+class NewSession(ModalScreen[CreateSession | None]):
+    """Asks what society a new session is to be of."""
+
+    BINDINGS = [_CLOSE, Binding("ctrl+j,ctrl+enter", "submit", "Create")]
+
+    def __init__(self, examples: list[str]) -> None:
+        super().__init__()
+        self._examples = examples
+
+    def compose(self) -> ComposeResult:
+        """Example or file, and what may differ from it."""
+        with VerticalScroll(classes="dialog"):
+            yield Label("A new session of a bundled society, or of a society file")
+            first = "scripted" if "scripted" in self._examples else self._examples[0]
+            yield Select(
+                [(name, name) for name in self._examples], value=first, allow_blank=False, id="example"
+            )
+            yield Input(placeholder="or the path of a society.toml", id="file")
+            yield Input(placeholder="seats, as 3x3 (its own, if empty)", id="seats")
+            yield Input(placeholder="rounds (its own, if empty)", id="rounds", type="integer")
+            yield Static("", id="problem")
+            with Horizontal(classes="buttons"):
+                yield Button("Create and start", id="start", variant="primary")
+                yield Button("Create", id="create")
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Create it."""
+        self._create(start=event.button.id == "start")
+
+    def action_submit(self) -> None:
+        """Create it, and start."""
+        self._create(start=True)
+
+    def _create(self, *, start: bool) -> None:
+        try:
+            self.dismiss(self._wanted(start))
+        except (OSError, ValueError) as error:
+            self.query_one("#problem", Static).update(content(f"That can't be: {error}", "$text-error"))
+
+    def _wanted(self, start: bool) -> CreateSession:
+        from pathlib import Path
+
+        file = self.query_one("#file", Input).value.strip()
+        rounds = self.query_one("#rounds", Input).value.strip()
+        seats = self.query_one("#seats", Input).value.strip() or None
+        example = None if file else str(self.query_one("#example", Select).value)
+        return CreateSession(
+            example=example,
+            toml=Path(file).expanduser().read_text("utf-8") if file else None,
+            seats=seats,
+            rounds=int(rounds) if rounds else None,
+            start=start,
+        )
+
+
+class TakeSeat(ModalScreen[do.Take | None]):
+    """Asks how a seat is to be taken."""
+
+    BINDINGS = [_CLOSE, Binding("ctrl+j,ctrl+enter", "submit", "Take it")]
+
+    def __init__(self, seat: str, has_model: bool) -> None:
+        super().__init__()
+        self._seat, self._has_model = seat, has_model
+
+    def compose(self) -> ComposeResult:
+        """The policy for when one is away, and for how long is waited."""
+        policies = [("abstain: no answer, on record", "abstain"), ("wait: everybody waits for me", "wait")]
+        if self._has_model:
+            policies.append(("stand_in: its model answers", "stand_in"))
+        with VerticalScroll(classes="dialog"):
+            yield Label(content(f"Take the seat {self._seat}. When I don't answer in time:"))
+            yield Select(policies, value="abstain", allow_blank=False, id="absent")
+            yield Label("Seconds that a request waits for me")
+            yield Input("300", type="integer", id="patience")
+            with Horizontal(classes="buttons"):
+                yield Button("Take the seat", id="take", variant="primary")
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Take it."""
+        self.action_submit()
+
+    def action_submit(self) -> None:
+        """Take it."""
+        patience = self.query_one("#patience", Input).value
+        chosen = str(self.query_one("#absent", Select).value)
+        try:
+            wanted = do.Take.model_validate(
+                {"seat": self._seat, "absent": chosen, "patience_s": float(patience or 300)}
+            )
+        except ValueError:
+            self.notify("Between 1 second and 30 days.", severity="error")
+            return
+        self.dismiss(wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A message that can be rated."""
+
+    message: str
+    label: str
+
+
+class RateMessage(ModalScreen[do.Rate | None]):
+    """Asks for a rating of one message: number keys choose, Enter in the reason or ``ctrl+j`` sends."""
+
+    BINDINGS = [
+        _CLOSE,
+        Binding("ctrl+j,ctrl+enter", "submit", "Send"),
+        *(Binding(str(number % 10), f"value({number})", show=False) for number in range(1, 11)),
+    ]
+
+    def __init__(self, targets: list[Target], rubric: Rubric) -> None:
+        super().__init__()
+        self._targets, self._rubric = targets, rubric
+        self._value: int | None = None
+
+    def compose(self) -> ComposeResult:
+        """Message, dimension, value, reason."""
+        scale = self._rubric.scale
+        with VerticalScroll(classes="dialog"):
+            yield Label("Rate a message")
+            yield Select(
+                [(target.label, target.message) for target in self._targets],
+                value=self._targets[-1].message,
+                allow_blank=False,
+                id="target",
+            )
+            yield Select(
+                [(criterion.name, criterion.name) for criterion in self._rubric.criteria],
+                value=self._rubric.peer,
+                allow_blank=False,
+                id="dimension",
+            )
+            yield Static(content(f"Press a number from {scale.low} to {scale.high}."), id="value")
+            yield Input(placeholder="why (you may leave it out)", id="reason")
+
+    def on_mount(self) -> None:
+        """The number keys come first."""
+        self.set_focus(None)
+
+    def action_value(self, number: int) -> None:
+        """Choose a value."""
+        scale = self._rubric.scale
+        value = number if scale.holds(number) else number % 10
+        if scale.holds(value):
+            self._value = value
+            named = self._rubric.criterion(str(self.query_one("#dimension", Select).value))
+            end = named.worst if value == scale.low else named.best if value == scale.high else ""
+            said = f"{value} of {scale.high}" + (f" ({end})" if end else "")
+            self.query_one("#value", Static).update(content(f"{said}. ctrl+j sends it; Tab to say why."))
+
+    def on_input_submitted(self) -> None:
+        """Send."""
+        self.action_submit()
+
+    def action_submit(self) -> None:
+        """Send."""
+        if self._value is None:
+            self.notify("Choose a number first.", severity="warning")
+            return
+        self.dismiss(
+            do.Rate(
+                message=str(self.query_one("#target", Select).value),
+                value=self._value,
+                dimension=str(self.query_one("#dimension", Select).value),
+                reason=self.query_one("#reason", Input).value,
+            )
+        )

@@ -1,0 +1,217 @@
+"""A society watched live: one sees it happen, runs it, talks with it, and takes part."""
+
+from __future__ import annotations
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.widgets import Input
+
+from sandbox.errors import SandboxError
+from server.wire import commands as do
+from server.wire import frames as fr
+from tui.api import Api
+from tui.live import Connected, Ended, Live, Lost
+from tui.safe import plain
+from tui.screens.dialogs import TakeSeat
+from tui.screens.queue import QueueScreen
+from tui.screens.society import SocietyScreen
+from tui.state import Watched
+from tui.talk import addressed
+from tui.turns import Queue
+from tui.widgets.feed import Feed
+from tui.widgets.grid import SeatGrid
+
+_PAST = 1000
+"""Events of the past that are read at a time."""
+
+
+class LiveSociety(SocietyScreen):
+    """See the module."""
+
+    BINDINGS = [
+        Binding("space", "run", "Start/pause", id="live.run"),
+        Binding("o", "step", "One round", id="live.step"),
+        Binding("x", "stop", "Stop", id="live.stop"),
+        Binding("t", "take", "Take seat", id="live.take"),
+        Binding("l", "leave", "Leave", id="live.leave"),
+        Binding("u", "queue", "Your turns", id="live.queue"),
+        Binding("m", "talk", "Message", id="live.talk"),
+        Binding("ctrl+r", "hurry", "Connect now", show=False, id="live.connect"),
+    ]
+
+    def __init__(self, api: Api, session: str, person: str | None) -> None:
+        super().__init__(api, session)
+        self._live = Live(api.base, session, api.headers, person)
+        self._queue = Queue()
+        self._waited = 0
+        self.send = self._give
+
+    def compose_more(self) -> ComposeResult:
+        """A line to talk on; hidden until one wants to."""
+        yield Input(placeholder="to all; or to some: @A1 @B2 Hello", id="talk")
+
+    def on_mount(self) -> None:
+        """Connect."""
+        self.query_one("#talk").display = False
+        self._follow()
+
+    @work(exclusive=True, group="live")
+    async def _follow(self) -> None:
+        async for item in self._live.items():
+            match item:
+                case Connected():
+                    self.say("live", "$text-success")
+                case Lost(why=why, wait_s=wait):
+                    pending = (
+                        f" {self._live.unanswered} of yours wait to be sent." if self._live.unanswered else ""
+                    )
+                    self.say(
+                        f"{plain(why)} Trying again within {wait:.0f} s (ctrl+r: now).{pending}",
+                        "$text-error",
+                    )
+                case Ended(why=why):
+                    self.say(f"Over: {plain(why)}", "$text-error")
+                case fr.SnapshotFrame(data=view) if self.watched is None:
+                    self.watched = Watched(view, head=view.seq)
+                    self.watched.begin_anew(view)
+                    self._adopt_hello()
+                    self._read_past()
+                case fr.HelloFrame():
+                    self._hello = item
+                    self._adopt_hello()
+                case _:
+                    if self.watched is not None:
+                        self.watched.take(item)
+            self.is_dirty = True
+
+    _hello: fr.HelloFrame | None = None
+
+    def _adopt_hello(self) -> None:
+        if self.watched is not None and self._hello is not None:
+            self.watched.take(self._hello)
+
+    @work(exclusive=True, group="past")
+    async def _read_past(self) -> None:
+        """The events just before the snapshot, so that the feed does not begin empty."""
+        watched = self.watched
+        if watched is None:
+            return
+        first = watched.feed[0].seq if watched.feed else watched.view.seq + 1
+        if first <= 1:
+            return
+        after = max(first - 1 - _PAST, 0)
+        try:
+            watched.recall(await self.api.events(self.session, after, first - 1 - after))
+        except SandboxError as error:
+            self.notify(plain(str(error)), severity="warning", markup=False)
+        self.is_dirty = True
+
+    def on_feed_top(self, _: Feed.Top) -> None:
+        """Further back."""
+        self._read_past()
+
+    def draw(self) -> None:
+        """Show how things stand; and say when something waits."""
+        super().draw()
+        if self.watched is not None:
+            waiting = len(self.watched.waiting())
+            if waiting > self._waited:
+                self.notify(f"{waiting} wait for you: press u.", title="Your turn")
+            self._waited = waiting
+
+    def _give(self, command: do.Command) -> None:
+        """Send a command, and say so if it was not carried out."""
+        self.run_worker(self._given(command), group="commands")
+
+    async def _given(self, command: do.Command) -> bool:
+        if not self._live.is_connected:
+            self.notify("The server is away: it is sent when it is back.", severity="warning")
+        try:
+            await self._live.send(command)
+        except SandboxError as error:
+            self.notify(plain(str(error)), severity="error", timeout=8, markup=False)
+            return False
+        return True
+
+    def action_run(self) -> None:
+        """Start or go on; or pause."""
+        running = self.watched is not None and self.watched.view.status == "running"
+        self._give(do.Pause() if running else do.Start())
+
+    def action_step(self) -> None:
+        """Run one round."""
+        self._give(do.Step())
+
+    def action_stop(self) -> None:
+        """Stop."""
+        self._give(do.Stop())
+
+    def action_take(self) -> None:
+        """Take the seat under the cursor."""
+        name = self.query_one(SeatGrid).seat
+        seat = self.watched.seat(name) if self.watched else None
+        if seat is None:
+            return
+
+        def taken(command: do.Take | None) -> None:
+            if command is not None:
+                self._give(command)
+
+        self.app.push_screen(TakeSeat(name, seat.model is not None), taken)
+
+    def action_leave(self) -> None:
+        """Hand back the seat under the cursor, or the only one that one has."""
+        seats = self.watched.own_seats() if self.watched else []
+        name = self.query_one(SeatGrid).seat
+        if name in seats:
+            self._give(do.Leave(seat=name))
+        elif len(seats) == 1:
+            self._give(do.Leave(seat=seats[0]))
+        else:
+            self.notify("Choose the seat that you want to leave.", severity="warning")
+
+    def action_queue(self) -> None:
+        """What waits for you."""
+        if self.watched is not None:
+            self.app.push_screen(QueueScreen(self.watched, self._queue, self._live.send))
+
+    def action_talk(self) -> None:
+        """Write a message: to all, or to the seat under the cursor."""
+        talk = self.query_one("#talk", Input)
+        talk.display = True
+        talk.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Send what was written; it stays until the server has it."""
+        if event.input.id != "talk" or self.watched is None:
+            return
+        text, seats = addressed(event.value, [seat.name for seat in self.watched.view.seats])
+        if not text:
+            self.query_one(SeatGrid).focus()
+            event.input.display = False
+            return
+        self.run_worker(self._talked(event.input, do.Say(text=text, to=seats)), group="commands")
+
+    async def _talked(self, talk: Input, command: do.Say) -> None:
+        talk.disabled = True
+        try:
+            if await self._given(command):
+                talk.value = ""
+                talk.display = False
+                self.query_one(SeatGrid).focus()
+        finally:
+            talk.disabled = False
+
+    def action_back(self) -> None:
+        """Out of the line to talk on; else as everywhere."""
+        talk = self.query_one("#talk", Input)
+        if talk.display:
+            talk.display = False
+            self.query_one(SeatGrid).focus()
+        else:
+            super().action_back()
+
+    def action_hurry(self) -> None:
+        """Try to connect now."""
+        self._live.hurry()

@@ -1,0 +1,126 @@
+"""The seats of a society: who they are, how they were rated, who speaks and who rates whom."""
+
+from __future__ import annotations
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui.layout import CELL, Board, Look, board, look
+from tui.safe import fit
+from tui.state import Watched
+
+_LEVELS = ("#c4473a", "#c98a2b", "#a8a23a", "#6fa84f", "#2fa86f")
+"""Bottom to top of the scale; the number says the same without colour."""
+
+
+class SeatGrid(ScrollView, can_focus=True):
+    """See the module. The arrow keys choose a seat, Enter looks at it."""
+
+    BINDINGS = [
+        Binding("up,k", "move(-1, 0)", "Seat above", show=False),
+        Binding("down,j", "move(1, 0)", "Seat below", show=False),
+        Binding("left,h", "move(0, -1)", "Seat left", show=False),
+        Binding("right,l", "move(0, 1)", "Seat right", show=False),
+        Binding("enter", "choose", "Only this seat", id="grid.choose"),
+    ]
+
+    class Chosen(Message):
+        """A seat was chosen, to be looked at."""
+
+        def __init__(self, seat: str) -> None:
+            super().__init__()
+            self.seat = seat
+
+    class Moved(Message):
+        """Another seat is under the cursor."""
+
+        def __init__(self, seat: str) -> None:
+            super().__init__()
+            self.seat = seat
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._board = Board(())
+        self._looks: dict[str, Look] = {}
+        self.seat = ""
+
+    def show(self, watched: Watched, dimension: str) -> None:
+        """Show how things stand."""
+        view = watched.view
+        self._board = board(view.topology, view.seats)
+        speaking = watched.speaking()
+        rating = {edge.rater for edge in list(watched.edges)[-8:]} if view.status == "running" else set()
+        waited = {awaited.seat for opened in view.open.values() for awaited in opened.awaited}
+        scale = view.rubric.scale
+        self._looks = {
+            seat.name: look(
+                seat,
+                dimension,
+                scale.low,
+                scale.high,
+                speaking=seat.name in speaking,
+                rating=seat.name in rating,
+                waited=seat.name in waited,
+            )
+            for seat in view.seats
+        }
+        if self.seat not in self._looks:
+            self.seat = next((name for row in self._board.rows for name in row if name), "")
+        self.virtual_size = Size(self._board.width * CELL, len(self._board.rows))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One row of seats."""
+        offset = self.scroll_offset
+        row = y + offset.y
+        base = self.rich_style
+        segments: list[Segment] = []
+        if row < len(self._board.rows):
+            for name in self._board.rows[row]:
+                segments.append(self._cell(name, base))
+        strip = Strip(segments)
+        return strip.crop_extend(offset.x, offset.x + self.size.width, base)
+
+    def _cell(self, name: str | None, base: Style) -> Segment:
+        shown = self._looks.get(name or "")
+        if shown is None:
+            return Segment(" " * CELL, base)
+        style = base
+        if shown.level is not None:
+            style += Style(color="#101010", bgcolor=_LEVELS[shown.level])
+        if shown.mark == "»":
+            style += Style(bold=True)
+        if name == self.seat:
+            style += Style(reverse=True, bold=True) if self.has_focus else Style(underline=True)
+        return Segment(fit(shown.text(), CELL), style)
+
+    def action_move(self, down: int, right: int) -> None:
+        """Go to the seat next to this one."""
+        self.seat = self._board.near(self.seat, down, right)
+        if place := self._board.find(self.seat):
+            row, column = place
+            self.scroll_to_region(Region(column * CELL, row, CELL, 1), animate=False)
+        self.refresh()
+        self.post_message(self.Moved(self.seat))
+
+    def action_choose(self) -> None:
+        """Look at this seat only."""
+        if self.seat:
+            self.post_message(self.Chosen(self.seat))
+
+    def on_click(self, event: events.Click) -> None:
+        """A click chooses a seat."""
+        offset = self.scroll_offset
+        row, column = event.y + offset.y, (event.x + offset.x) // CELL
+        if row < len(self._board.rows) and column < len(self._board.rows[row]):
+            self.seat = self._board.rows[row][column] or self.seat
+            self.refresh()
+            self.post_message(self.Moved(self.seat))
+            if event.chain > 1:
+                self.action_choose()
