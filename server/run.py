@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, nullcontext
 from functools import partial
@@ -29,8 +30,12 @@ from server.wire import commands as do
 
 log = structlog.get_logger("sandbox.run")
 COMMAND: TypeAdapter[do.Command] = TypeAdapter(do.Command)
-_BESIDE = frozenset({"answer", "skip", "change_model"})
-"""They wait for others, or for a model to be loaded."""
+IN_TURN = frozenset(
+    {"start", "step", "pause", "stop", "take", "leave", "add_seat", "change_rubric", "roll_back_model"}
+)
+"""They depend on what is, so one is over before the next begins; the others may meet."""
+_REMEMBERED = 10_000
+"""Commands that were carried out, so that one that is found late in the inbox is not begun again."""
 PERSON_NEEDED = "Say who you are: join with a person's key, or name a person."
 
 
@@ -62,6 +67,7 @@ class Run:
         self._begun = asyncio.Event()
         self._failure: SandboxError | None = None
         self._turn = asyncio.Lock()
+        self._carried_out: OrderedDict[int, None] = OrderedDict()
 
     @property
     def is_busy(self) -> bool:
@@ -153,19 +159,25 @@ class Run:
         if task is None:
             task = asyncio.create_task(self._carry_out(command))
             self._commands[command.id] = task
-            task.add_done_callback(lambda _: self._commands.pop(command.id, None))
+            task.add_done_callback(lambda _: self._over_with(command.id))
         return await asyncio.shield(task)
 
+    def _over_with(self, command: int) -> None:
+        self._commands.pop(command, None)
+        self._carried_out[command] = None
+        if len(self._carried_out) > _REMEMBERED:
+            self._carried_out.popitem(last=False)
+
     async def _carry_out(self, command: Command) -> Command:
-        """In turn, but for what takes its time and is safe beside the others."""
-        async with nullcontext() if command.kind in _BESIDE else self._turn:
+        async with self._turn if command.kind in IN_TURN else nullcontext():
             return await self._carry_out_now(command)
 
     async def _carry_out_now(self, command: Command) -> Command:
         inbox = self._parts.inbox
-        found = await asyncio.to_thread(inbox.find, command.id)
-        if found is None or found.state != "waiting":  # done meanwhile, or gone with its session
-            return found or command._replace(state="refused", result={"message": "The session is gone."})
+        if command.id in self._carried_out:  # it was read from the inbox before it was done
+            found = await asyncio.to_thread(inbox.find, command.id)
+            if found is None or found.state != "waiting":
+                return found or command._replace(state="refused", result={"message": "The session is gone."})
         receipt = Receipt(command.id)
         try:
             wanted = COMMAND.validate_python(command.body["command"])

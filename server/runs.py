@@ -27,7 +27,7 @@ from server.auth import Identity
 from server.hub import Channel, Hub
 from server.onlookers import Onlookers
 from server.resources import Resources
-from server.run import Run
+from server.run import IN_TURN, Run
 from server.wire import commands as do
 
 log = structlog.get_logger("sandbox.runs")
@@ -91,12 +91,13 @@ class Runs:
     ) -> Result:
         """Have a command carried out, once. Raises ``SessionError`` for an unknown session.
 
-        Those that are sent under the same ``order`` are kept, and begun, in the order that they came.
+        Of those that are done in turn, those that are sent under the same ``order`` are carried out in the
+        order that they came.
         """
         if isinstance(command, do.ChangeModel | do.AddSeat) and command.model is not None:
             self._parts.server.check_model(command.model)  # before it is kept: there may be a key in it
         body = {"person": person, "command": command.model_dump(mode="json")}
-        async with order or nullcontext():
+        async with order if order is not None and command.do in IN_TURN else nullcontext():
             run = self._runs.get(key)
             if run is not None and not run.is_lost:
                 number = run.handle.id
@@ -117,9 +118,7 @@ class Runs:
     async def _carried_out(self, key: str, kept: Command) -> Command:
         """What became of a command, whichever process has the session. Whoever goes away does not end it."""
         run = self._runs.get(key)
-        if run is None or run.is_lost:
-            run = await self._owned(await asyncio.to_thread(sessions.find, self._parts.store.database, key))
-        if run is not None:
+        if run is not None and not run.is_lost:
             with suppress(LeaseLost):
                 return await run.carry_out(kept)
         return await self._elsewhere(key, kept)
@@ -235,8 +234,11 @@ class Runs:
                     if found.state != "waiting":
                         return found
                     if run := await self._owned(await asyncio.to_thread(sessions.find, database, key)):
-                        with suppress(LeaseLost):
-                            return await run.carry_out(found)
+                        found = await asyncio.to_thread(self._parts.inbox.find, command.id)
+                        if found is not None and found.state == "waiting":  # now that the session is ours
+                            with suppress(LeaseLost):
+                                return await run.carry_out(found)
+                        continue
                     with suppress(TimeoutError):
                         await asyncio.wait_for(changed.wait(), self._parts.server.scan_s)
                     changed.clear()

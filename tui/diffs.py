@@ -8,6 +8,8 @@ from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]", re.UNICODE)
+_FEW = 3
+"""Words that stay count as such from this number on."""
 _MOST = 4_000
 """Words; longer texts are shown side by side as wholes, for comparing them takes too long."""
 
@@ -30,11 +32,17 @@ def word_diff(before: str, after: str) -> list[Piece]:
 
 
 def _pieces(old: list[str], new: list[str]) -> Iterator[Piece]:
-    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag == "equal":
-            yield Piece("same", "".join(new[c:d]))
-            continue
-        if b > a:
-            yield Piece("gone", "".join(old[a:b]))
-        if d > c:
-            yield Piece("new", "".join(new[c:d]))
+    """The changes; where only a word or two stay between two of them, they are one."""
+    gone, came = "", ""
+    opcodes = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    for place, (tag, a, b, c, d) in enumerate(opcodes):
+        stays = "".join(new[c:d])
+        lonely = 0 < place < len(opcodes) - 1 and len(re.findall(r"\w+", stays)) < _FEW
+        if tag == "equal" and not lonely:
+            yield from (piece for piece in (Piece("gone", gone), Piece("new", came)) if piece.text)
+            gone, came = "", ""
+            yield Piece("same", stays)
+        else:
+            gone += "".join(old[a:b])
+            came += stays
+    yield from (piece for piece in (Piece("gone", gone), Piece("new", came)) if piece.text)

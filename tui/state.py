@@ -15,7 +15,7 @@ from sandbox import events as ev
 from sandbox.records import InteractionRecord
 from sandbox.rubric import Scale
 from server.wire import frames as fr
-from server.wire.snapshot import RoundView, SeatView, Snapshot, Tally, advance
+from server.wire.snapshot import OpenView, RoundView, SeatView, Snapshot, Tally, advance
 
 FEED = 2_000
 """Lines of the feed that are kept."""
@@ -168,8 +168,29 @@ class Watched:
         return [seat.name for seat in self.view.seats if seat.person and seat.person == self.person]
 
     def speaking(self) -> set[str]:
-        """The seats whose text is coming in just now."""
-        return {seat for key in self.typing if (seat := self.speaker(*key))}
+        """The seats that are at their draft, revision or reply just now."""
+        seats = {seat for key in self.typing if (seat := self.speaker(*key))}
+        for opened in self.view.open.values():
+            drafted = any(message.role == "draft" for message in opened.messages)
+            if opened.kind != "chat" and (not drafted or not self._missing(opened, "rate", opened.peers)):
+                seats.add(opened.seat)
+        return seats
+
+    def judging(self) -> set[str]:
+        """The seats that are asked for a rating just now."""
+        seats: set[str] = set()
+        for opened in self.view.open.values():
+            if any(message.role == "draft" for message in opened.messages):
+                seats |= self._missing(opened, "rate", opened.peers)
+            if any(message.role == "revision" for message in opened.messages):
+                seats |= self._missing(opened, "observe", opened.observers)
+        return seats
+
+    @staticmethod
+    def _missing(opened: OpenView, step: str, seats: Iterable[str]) -> set[str]:
+        """Those of some seats that have not answered a kind of request yet."""
+        answers = [*(r.step for r in opened.ratings), *(f.step for f in opened.failures)]
+        return {seat for seat in seats if not any(f"{s}.".startswith(f"{step}.{seat}.") for s in answers)}
 
     def entries(
         self,

@@ -26,7 +26,7 @@ async def running(
 ) -> AsyncIterator[Pilot[None]]:
     """The app, and what presses its keys."""
     app = SandboxApp(AppSettings(url=base, **settings), session, replay=replay)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         yield pilot
 
 

@@ -29,7 +29,7 @@ class Confirm(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The question and two buttons."""
-        with VerticalScroll(classes="dialog"):
+        with VerticalScroll(classes="dialog", can_focus=False):
             yield Static(content(self._question))
             with Horizontal(classes="buttons"):
                 yield Button(f"{self._yes} (y)", id="yes", variant="error")
@@ -51,7 +51,7 @@ class AskLine(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         """The question and a line."""
-        with VerticalScroll(classes="dialog"):
+        with VerticalScroll(classes="dialog", can_focus=False):
             yield Label(content(self._question))
             yield Input(self._value, placeholder=self._placeholder)
 
@@ -71,7 +71,7 @@ class NewSession(ModalScreen[CreateSession | None]):
 
     def compose(self) -> ComposeResult:
         """Example or file, and what may differ from it."""
-        with VerticalScroll(classes="dialog"):
+        with VerticalScroll(classes="dialog", can_focus=False):
             yield Label("A new session of a bundled society, or of a society file")
             first = "scripted" if "scripted" in self._examples else self._examples[0]
             yield Select(
@@ -129,7 +129,7 @@ class TakeSeat(ModalScreen[do.Take | None]):
         policies = [("abstain: no answer, on record", "abstain"), ("wait: everybody waits for me", "wait")]
         if self._has_model:
             policies.append(("stand_in: its model answers", "stand_in"))
-        with VerticalScroll(classes="dialog"):
+        with VerticalScroll(classes="dialog", can_focus=False):
             yield Label(content(f"Take the seat {self._seat}. When I don't answer in time:"))
             yield Select(policies, value="abstain", allow_blank=False, id="absent")
             yield Label("Seconds that a request waits for me")
@@ -180,7 +180,7 @@ class RateMessage(ModalScreen[do.Rate | None]):
     def compose(self) -> ComposeResult:
         """Message, dimension, value, reason."""
         scale = self._rubric.scale
-        with VerticalScroll(classes="dialog"):
+        with VerticalScroll(classes="dialog", can_focus=False):
             yield Label("Rate a message")
             yield Select(
                 [(target.label, target.message) for target in self._targets],

@@ -61,7 +61,8 @@ class LiveSociety(SocietyScreen):
         async for item in self._live.items():
             match item:
                 case Connected():
-                    self.say("live", "$text-success")
+                    if self.watched is not None:
+                        self.say("live", "$text-success")
                 case Lost(why=why, wait_s=wait):
                     pending = (
                         f" {self._live.unanswered} of yours wait to be sent." if self._live.unanswered else ""
@@ -76,6 +77,7 @@ class LiveSociety(SocietyScreen):
                     self.watched = Watched(view, head=view.seq)
                     self.watched.begin_anew(view)
                     self._adopt_hello()
+                    self.say("live", "$text-success")
                     self._read_past()
                 case fr.HelloFrame():
                     self._hello = item

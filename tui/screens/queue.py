@@ -30,6 +30,10 @@ _ASKS = {
 }
 
 
+_NOTHING = object()
+"""No request is shown yet, nor that there is none."""
+
+
 class QueueScreen(Screen[None]):
     """See the module. Names of authors are left out: what counts is what was said."""
 
@@ -48,7 +52,7 @@ class QueueScreen(Screen[None]):
     def __init__(self, watched: Watched, queue: Queue, send: Send) -> None:
         super().__init__()
         self._watched, self._queue, self._send = watched, queue, send
-        self._shown: tuple[int, str] | None = None
+        self._shown: object = _NOTHING
         self._undoing: ev.TurnAwaited | None = None
 
     def compose(self) -> ComposeResult:
@@ -177,7 +181,7 @@ class QueueScreen(Screen[None]):
 
     def _begin(self, turn: ev.TurnAwaited, command: do.Command) -> None:
         self._queue.begin(turn)
-        self._shown = None
+        self._shown = _NOTHING
         self.run_worker(self._answer(turn, command))
         self.look()
 

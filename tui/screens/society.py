@@ -114,6 +114,8 @@ class SocietyScreen(Screen[None]):
         self.sub_title = f"{view.session}, by {self._dimension}"
         grid = self.query_one(SeatGrid)
         grid.show(watched, self._dimension)
+        # A society of up to five or so columns is seen whole; a larger one leaves the feed half the screen.
+        self.query_one("#left").styles.width = max(min(grid.virtual_size.width + 1, self.size.width // 2), 28)
         self._draw_seat(grid.seat)
         self.query_one("#edges", Static).update(self._edges(watched))
         if self.query_one(ContentSwitcher).current == "charts":

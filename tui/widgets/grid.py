@@ -23,10 +23,10 @@ class SeatGrid(ScrollView, can_focus=True):
     """See the module. The arrow keys choose a seat, Enter looks at it."""
 
     BINDINGS = [
-        Binding("up,k", "move(-1, 0)", "Seat above", show=False),
-        Binding("down,j", "move(1, 0)", "Seat below", show=False),
-        Binding("left,h", "move(0, -1)", "Seat left", show=False),
-        Binding("right,l", "move(0, 1)", "Seat right", show=False),
+        Binding("up", "move(-1, 0)", "Seat above", show=False),
+        Binding("down", "move(1, 0)", "Seat below", show=False),
+        Binding("left", "move(0, -1)", "Seat left", show=False),
+        Binding("right", "move(0, 1)", "Seat right", show=False),
         Binding("enter", "choose", "Only this seat", id="grid.choose"),
     ]
 
@@ -55,7 +55,7 @@ class SeatGrid(ScrollView, can_focus=True):
         view = watched.view
         self._board = board(view.topology, view.seats)
         speaking = watched.speaking()
-        rating = {edge.rater for edge in list(watched.edges)[-8:]} if view.status == "running" else set()
+        rating = watched.judging()
         waited = {awaited.seat for opened in view.open.values() for awaited in opened.awaited}
         scale = view.rubric.scale
         self._looks = {
