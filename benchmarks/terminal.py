@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
+from textual import events
 from textual.pilot import Pilot
 
 from sandbox import events as ev
@@ -35,6 +36,7 @@ from tui.app import SandboxApp
 from tui.screens.society import SocietyScreen
 from tui.settings import AppSettings
 from tui.state import Watched
+from tui.widgets.grid import SeatGrid
 
 RATE = 200
 LONG = 50_000
@@ -69,13 +71,20 @@ def stored(store: Store, rounds: int) -> str:
 
 
 async def keys(pilot: Pilot[None], seconds: float) -> list[float]:
-    """How long each key took, one every quarter of a second."""
+    """How long each key took until what it asks for is painted, one every quarter of a second."""
     taken: list[float] = []
     until = time.perf_counter() + seconds
     pressed = 0
     while time.perf_counter() < until:
-        began = time.perf_counter()
-        await pilot.press(("right", "down", "left", "up")[pressed % 4])
+        grid = pilot.app.screen.query_one(SeatGrid)
+        before, began = grid.seat, time.perf_counter()
+        key = ("right", "down", "left", "up")[pressed % 4]
+        pilot.app.post_message(events.Key(key, None))
+        while grid.seat == before:
+            await asyncio.sleep(0.001)
+        painted = asyncio.Event()
+        grid.call_after_refresh(painted.set)
+        await painted.wait()
         taken.append(time.perf_counter() - began)
         pressed += 1
         await asyncio.sleep(0.25)
@@ -90,6 +99,7 @@ async def pouring(past: list[ev.Recorded], seconds: float) -> dict[str, float]:
         screen = SocietyScreen(Api("http://127.0.0.1:9"), "bench")
         screen.watched = Watched(snapshot(past[:1]))
         await app.push_screen(screen)
+        screen.draw()
         quiet = await keys(pilot, 5)
         stopped = False
 

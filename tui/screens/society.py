@@ -45,6 +45,8 @@ class SocietyScreen(Screen[None]):
         self._filter = Filter()
         self._dimension = ""
         self._said = ""
+        self._style = ""
+        self._wide = 0
 
     def compose(self) -> ComposeResult:
         """Seats on the left, the feed or the charts on the right, the state below."""
@@ -73,10 +75,11 @@ class SocietyScreen(Screen[None]):
 
     def say(self, text: str, style: str = "") -> None:
         """What is to be known of the connection, or of the replay."""
-        self._said = text
-        self.query_one("#status", Static).update(self._status(style))
+        self._said, self._style = text, style
+        self.query_one("#status", Static).update(self._status(), layout=False)
 
-    def _status(self, style: str = "") -> Content:
+    def _status(self) -> Content:
+        style = self._style
         watched = self.watched
         if watched is None:
             return content(self._said, style)
@@ -115,14 +118,16 @@ class SocietyScreen(Screen[None]):
         grid = self.query_one(SeatGrid)
         grid.show(watched, self._dimension)
         # A society of up to five or so columns is seen whole; a larger one leaves the feed half the screen.
-        self.query_one("#left").styles.width = max(min(grid.virtual_size.width + 1, self.size.width // 2), 28)
+        wide = max(min(grid.virtual_size.width + 1, self.size.width // 2), 28)
+        if wide != self._wide:
+            self.query_one("#left").styles.width = self._wide = wide
         self._draw_seat(grid.seat)
-        self.query_one("#edges", Static).update(self._edges(watched))
+        self.query_one("#edges", Static).update(self._edges(watched), layout=False)
         if self.query_one(ContentSwitcher).current == "charts":
             self.query_one(Charts).show(watched)
         else:
             self._draw_feed(watched)
-        self.query_one("#status", Static).update(self._status())
+        self.query_one("#status", Static).update(self._status(), layout=False)
 
     def _draw_feed(self, watched: Watched) -> None:
         wanted = self._filter
@@ -136,7 +141,8 @@ class SocietyScreen(Screen[None]):
             for (number, step), text in watched.typing.items()
             if wanted.seat in (None, watched.speaker(number, step))
         ]
-        self.query_one(Feed).show(tuple(entries), typing)
+        is_running = watched.view.status == "running"
+        self.query_one(Feed).show(tuple(entries), typing, is_running=is_running, wanted=wanted)
 
     def _draw_seat(self, name: str) -> None:
         watched = self.watched
@@ -151,7 +157,8 @@ class SocietyScreen(Screen[None]):
             if value is not None:
                 about.append(f"{criterion.name} {value:.2f}")
         shown = self.query_one("#seat", Static)
-        shown.update(content("\n".join(cut(part, max(shown.size.width, 20)) for part in about)))
+        told = "\n".join(cut(part, max(shown.size.width, 20)) for part in about)
+        shown.update(content(told), layout=False)
 
     def _edges(self, watched: Watched) -> Content:
         lines = []

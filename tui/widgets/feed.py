@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -15,8 +16,12 @@ from textual.strip import Strip
 
 from tui.lines import Tone, line
 from tui.safe import fit
-from tui.state import Entry
+from tui.state import FEED, Entry
 
+_STEP = 200
+"""Lines by which it grows."""
+_TYPING = 3
+"""Lines for who writes just now."""
 _TONES: dict[Tone, str] = {
     "said": "$text",
     "rated": "$text-accent",
@@ -54,19 +59,55 @@ class Feed(ScrollView, can_focus=True):
         super().__init__(id=id)
         self._entries: Sequence[Entry] = ()
         self._typing: list[tuple[str, str]] = []
+        self._wanted: object = None
+        self._blank = 0
+        self._base: Style | None = None
+        self._tones: dict[Tone, Style] = {}
+        self._strips: dict[tuple[int, bool, bool], Strip] = {}
         self.chosen: int | None = None
         """The seq of the line under the cursor; None follows the newest."""
 
-    def show(self, entries: Sequence[Entry], typing: list[tuple[str, str]]) -> None:
-        """Show these events, and below them who writes what just now."""
-        self._entries, self._typing = entries, typing
-        self.virtual_size = Size(self.size.width, len(entries) + len(typing))
+    def show(
+        self,
+        entries: Sequence[Entry],
+        typing: list[tuple[str, str]],
+        *,
+        is_running: bool,
+        wanted: object = None,
+    ) -> None:
+        """Show these events, and below them who writes what just now, while it runs.
+
+        Under somebody's cursor nothing moves: what is newer comes when they are back at the end, or want
+        something else.
+        """
+        if self.chosen is not None and wanted == self._wanted and self._entries and entries:
+            if entries[0].seq >= self._entries[0].seq:
+                return
+        elif wanted != self._wanted:
+            self.chosen = None
+        older = len(entries) - len(self._entries) if self.chosen is not None else 0
+        self._wanted = wanted
+        self._entries, self._typing = entries, typing[-_TYPING:]
+        lines = len(entries) + (_TYPING if is_running else 0)
+        # A change of size lays the whole screen out anew: it grows by many lines at once, blank ones above.
+        height = lines if lines <= self.size.height else -(-lines // _STEP) * _STEP
+        self._blank = height - lines
+        if self.virtual_size.height != height:
+            self.virtual_size = Size(self.size.width, height)
         if self.chosen is None:
             self._follow()
+        elif older:
+            self.scroll_to(y=self.scroll_offset.y + older, animate=False, immediate=True)
         self.refresh()
+
+    def notify_style_update(self) -> None:
+        """Another theme: nothing is drawn yet."""
+        super().notify_style_update()
+        self._base = None
 
     def on_resize(self) -> None:
         """Stay at the end."""
+        self._strips.clear()
         if self.chosen is None:
             self._follow()
 
@@ -76,40 +117,51 @@ class Feed(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One event."""
-        row, width = y + self.scroll_offset.y, self.size.width
-        base = self.rich_style
+        row, width = y + self.scroll_offset.y - self._blank, self.size.width
+        base = self._style()
         count = len(self._entries)
-        if row < count:
-            return Strip(self._entry(self._entries[row], width, base)).adjust_cell_length(width, base)
-        if row < count + len(self._typing):
+        if 0 <= row < count:
+            entry = self._entries[row]
+            key = (entry.seq, entry.masked, entry.seq == self.chosen)
+            strip = self._strips.get(key)
+            if strip is None:
+                strip = Strip(self._entry(entry, width, base)).adjust_cell_length(width, base)
+                if len(self._strips) > 2 * FEED:
+                    self._strips.clear()
+                self._strips[key] = strip
+            return strip
+        if count <= row < count + len(self._typing):
             who, text = self._typing[row - count]
-            tail = " ".join(text.split())[-max(width - len(who) - 6, 10) :]
-            style = base + Style(italic=True)
-            return Strip([Segment(fit(f"  {who} … {tail}", width), style)])
+            tail = " ".join(text[-4 * width :].split())[-max(width - len(who) - 6, 10) :]
+            return Strip([Segment(fit(f"  {who} … {tail}", width), base + Style(italic=True))])
         return Strip.blank(width, base)
+
+    def _style(self) -> Style:
+        """The widget's own style, and those of the tones: worked out once a theme."""
+        if self._base is None:
+            self._base = self.rich_style
+            self._strips.clear()
+            colors = self.app.theme_variables
+            self._tones = {
+                tone: _tone(colors.get(name.removeprefix("$"), "")) for tone, name in _TONES.items()
+            }
+            self._tones["quiet"] = Style(dim=True)
+        return self._base
 
     def _entry(self, entry: Entry, width: int, base: Style) -> list[Segment]:
         told = line(entry.event, masked=entry.masked)
-        style = base + self._style(told.tone)
+        style = base + self._tones[told.tone]
         if entry.seq == self.chosen:
             style += Style(reverse=True)
         time = f"{entry.time.astimezone():%H:%M:%S} "
         who = f"{told.who} " if told.who else ""
         room = max(width - len(time), 4)
-        head = fit(who, min(len(who), room)) if who else ""
+        head = fit(who, min(cell_len(who), room)) if who else ""
         return [
             Segment(time, style + Style(dim=True)),
             Segment(head, style + Style(bold=True)),
-            Segment(fit(told.what, max(room - len(head), 0)), style),
+            Segment(fit(told.what, max(room - cell_len(head), 0)), style),
         ]
-
-    def _style(self, tone: Tone) -> Style:
-        colors = self.app.theme_variables
-        name = _TONES[tone].removeprefix("$")
-        color = colors.get(name, "")
-        if color.startswith("#"):
-            return Style(color=color)
-        return Style(dim=True) if tone == "quiet" else Style()
 
     def action_move(self, by: int) -> None:
         """Go up or down; below the newest line, follow again."""
@@ -126,11 +178,11 @@ class Feed(ScrollView, can_focus=True):
         else:
             wanted = max(wanted, 0)
             self.chosen = self._entries[wanted].seq
-            top, height = self.scroll_offset.y, self.size.height
-            if wanted < top:
-                self.scroll_to(y=wanted, animate=False, immediate=True)
-            elif wanted >= top + height:
-                self.scroll_to(y=wanted - height + 1, animate=False, immediate=True)
+            top, height, row = self.scroll_offset.y, self.size.height, wanted + self._blank
+            if row < top:
+                self.scroll_to(y=row, animate=False, immediate=True)
+            elif row >= top + height:
+                self.scroll_to(y=row - height + 1, animate=False, immediate=True)
         self.refresh()
 
     def action_open(self) -> None:
@@ -147,8 +199,8 @@ class Feed(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """A click chooses a line, a double one opens it."""
-        row = event.y + self.scroll_offset.y
-        if row < len(self._entries):
+        row = event.y + self.scroll_offset.y - self._blank
+        if 0 <= row < len(self._entries):
             self.chosen = self._entries[row].seq
             self.refresh()
             if event.chain > 1:
@@ -161,3 +213,7 @@ class Feed(ScrollView, can_focus=True):
             if entry.seq == self.chosen:
                 return place
         return None
+
+
+def _tone(color: str) -> Style:
+    return Style(color=color) if color.startswith("#") else Style()

@@ -72,7 +72,9 @@ class SeatGrid(ScrollView, can_focus=True):
         }
         if self.seat not in self._looks:
             self.seat = next((name for row in self._board.rows for name in row if name), "")
-        self.virtual_size = Size(self._board.width * CELL, len(self._board.rows))
+        size = Size(self._board.width * CELL, len(self._board.rows))
+        if size != self.virtual_size:
+            self.virtual_size = size
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
