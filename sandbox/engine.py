@@ -282,14 +282,18 @@ class Engine:
         self, course: Course, interaction: int, receipt: Receipt | None = None, *, of_round: bool = False
     ) -> None:
         self._driving.add(interaction)
+        receipts = [receipt] if receipt else []
         try:
-            await self._drive_on(course, interaction, receipt, of_round)
+            await self._drive_on(course, interaction, receipts, of_round)
         finally:
             self._driving.discard(interaction)
             self.people.give_up(interaction)
+            for left in receipts:
+                if not left.is_written:
+                    left.failed(SessionError("The run has stopped. Send it again when it goes on."))
 
     async def _drive_on(
-        self, course: Course, interaction: int, receipt: Receipt | None, of_round: bool
+        self, course: Course, interaction: int, receipts: list[Receipt], of_round: bool
     ) -> None:
         """Run one generator to its end, beginning with the outcomes that are on record.
 
@@ -309,11 +313,10 @@ class Engine:
             events = [event for event in events if not opened.holds(event)]
         tray: Tray[Answered | None] = Tray(self._desk)
         refused = 0
-        receipts = [receipt] if receipt else []
         try:
             while True:
                 if events:
-                    await self._record(events, receipts, interaction)
+                    await self._record(events, tuple(receipts), interaction)
                 if of_round and self._exhausted:
                     refused += len(outstanding)
                 else:
@@ -323,7 +326,8 @@ class Engine:
                     if refused and self._exhausted:
                         raise self._exhausted
                     return
-                events, outstanding, receipts = [], [], []
+                events, outstanding = [], []
+                receipts.clear()
                 for answer in await tray.collect():
                     if answer is None:
                         refused += 1
@@ -358,6 +362,17 @@ class Engine:
 
         spec = self._courses.spec(request.seat, rating=rating)
         return await outcome_of(self._models, spec, request, self._redact, on_delta)
+
+    async def allow(self, budget: float) -> None:
+        """From now on the session may cost so many US dollars in all; the run goes on."""
+        progress = self._progress
+        resumed = ev.RunResumed(rounds=progress.rounds, until=progress.until, budget=budget)
+        await self._record([resumed])
+
+    async def pause(self, reason: ev.PauseReason) -> None:
+        """Say that a run has stopped that could not say so itself."""
+        if self._progress.status == "running":
+            await self._record([ev.RunPaused(reason=reason)])
 
     async def _pause(self, reason: ev.PauseReason, detail: str) -> None:
         """Say in the log that the run stopped; a log that can't be written any more has said so already."""

@@ -279,6 +279,8 @@ class People:
             async with asyncio.timeout(max(awaited.deadline - self._now(), 0)):
                 return await future
         except TimeoutError:
+            if future.done() and not future.cancelled():  # in the last moment
+                return future.result()
             if occupant.absent == "stand_in":
                 return None
             return Failure("abstained", "The person did not answer in time.", person=awaited.person)

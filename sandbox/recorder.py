@@ -12,6 +12,7 @@ from functools import partial
 from sqlalchemy.engine import Connection
 
 from sandbox import events as ev
+from sandbox.errors import SandboxError
 from sandbox.progress import Progress
 from sandbox.store.inbox import Receipt
 from sandbox.store.log import Handle, Log
@@ -49,8 +50,8 @@ class Recorder:
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
-        for receipt in receipts:
-            receipt.settled(interaction)
+        finally:  # whoever waits is told, also when who recorded is gone
+            _tell(receipts, interaction, future)
         if self._fault:
             fault, self._fault = self._fault, None
             self._listeners = []
@@ -76,3 +77,14 @@ class Recorder:
 def _settle(receipts: Sequence[Receipt], interaction: int | None, connection: Connection) -> None:
     for receipt in receipts:
         receipt.within(connection, interaction)
+
+
+def _tell(
+    receipts: Sequence[Receipt], interaction: int | None, future: asyncio.Future[list[ev.Recorded]]
+) -> None:
+    error = future.exception() if future.done() and not future.cancelled() else None
+    for receipt in receipts:
+        if isinstance(error, SandboxError):
+            receipt.failed(error)
+        elif error is None:
+            receipt.settled(interaction)

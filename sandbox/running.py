@@ -83,7 +83,8 @@ async def at_work(
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(_release, store.database, handle)
-        renewals = stack.enter_context(ThreadPoolExecutor(1, "lease"))  # no slow query is in their way
+        renewals = ThreadPoolExecutor(1, "lease")  # no slow query is in their way
+        stack.callback(renewals.shutdown, wait=False, cancel_futures=True)
         keeper = asyncio.create_task(_keep(store.database, handle, renewals, on_lost))
         stack.callback(keeper.cancel)
         progress = await asyncio.to_thread(lambda: fold(r.event for r in store.log.read(handle.key)))

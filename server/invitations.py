@@ -44,12 +44,16 @@ def invite(database: Database, session: str, wanted: CreateInvite) -> NewInvite:
     expires = None if wanted.expires_in_s is None else now + wanted.expires_in_s
     with database.writing() as connection:
         number = session_id(connection, session)
-        if wanted.person is not None and not wanted.again:
-            _check_free(connection, number, session, wanted.person)
+        person = wanted.person
+        if person is not None and not wanted.again:
+            _check_free(connection, number, session, person)
+        elif person is not None:  # as they are written here
+            known = {name.casefold(): name for name in _people(connection, session)}
+            person = known.get(person.casefold(), person)
         values = {
             "session_id": number,
             "digest": digest(ticket),
-            "person": wanted.person,
+            "person": person,
             "seat": wanted.seat,
             "consent_version": storable(wanted.consent_version),
             "consent_text": storable(wanted.consent_text),
@@ -57,7 +61,7 @@ def invite(database: Database, session: str, wanted: CreateInvite) -> NewInvite:
             "expires": expires,
         }
         connection.execute(sa.insert(INVITES).values(**values))
-    return NewInvite(ticket=ticket, session=session, person=wanted.person, seat=wanted.seat, expires=expires)
+    return NewInvite(ticket=ticket, session=session, person=person, seat=wanted.seat, expires=expires)
 
 
 def listing(database: Database, session: str) -> list[InviteRowView]:
@@ -172,7 +176,10 @@ def _people(connection: sa.Connection, session: str) -> list[str]:
 def _check_free(connection: sa.Connection, number: int, session: str, person: str) -> None:
     """Raise ``UserError`` if somebody has the name, or is invited by it. Upper and lower case are one."""
     invited = sa.select(INVITES.c.person).where(
-        INVITES.c.session_id == number, INVITES.c.person.is_not(None), INVITES.c.used.is_(None)
+        INVITES.c.session_id == number,
+        INVITES.c.person.is_not(None),
+        INVITES.c.used.is_(None),
+        sa.or_(INVITES.c.expires.is_(None), INVITES.c.expires > time.time()),
     )
     taken = {*_people(connection, session), *connection.execute(invited).scalars()}
     if person.casefold() in {name.casefold() for name in taken}:

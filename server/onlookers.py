@@ -47,7 +47,8 @@ class Onlookers:
             if len(self._catalogs) <= _KEPT:
                 break
             self._asides.pop(key, None)
-            await self._catalogs.pop(key).close()
+            if catalog := self._catalogs.pop(key, None):
+                await catalog.close()
         return aside
 
     def _is_busy(self, key: str) -> bool:

@@ -151,6 +151,12 @@ class Run:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
+        await self.engine.pause(reason)  # if it ended without being able to say so
+
+    @property
+    def is_adrift(self) -> bool:
+        """Whether rounds ought to go on, and nobody sees to it: the database was away when they ended."""
+        return not self.is_lost and not self.is_running and self.engine.progress.status == "running"
 
     async def carry_out(self, command: Command) -> Command:
         """Do what a command asks, once, and return what became of it."""
@@ -160,7 +166,13 @@ class Run:
             task = asyncio.create_task(self._carry_out(command))
             self._commands[command.id] = task
             task.add_done_callback(lambda _: self._over_with(command.id))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if task.cancelled() and current is not None and not current.cancelling():
+                raise LeaseLost(f"Session {self.key} was closed here meanwhile.") from None
+            raise
 
     def _over_with(self, command: int) -> None:
         self._commands.pop(command, None)
@@ -170,7 +182,11 @@ class Run:
 
     async def _carry_out(self, command: Command) -> Command:
         async with self._turn if command.kind in IN_TURN else nullcontext():
-            return await self._carry_out_now(command)
+            try:
+                return await self._carry_out_now(command)
+            except LeaseLost:
+                self.is_lost = True
+                raise
 
     async def _carry_out_now(self, command: Command) -> Command:
         inbox = self._parts.inbox
@@ -187,7 +203,6 @@ class Run:
                     inbox.settle, self.handle, command.id, "done", {"interaction": interaction}
                 )
         except LeaseLost:
-            self.is_lost = True
             raise
         except StoreError as error:  # it stays in the inbox, and is carried out when the database is back
             log.warning("store_unavailable", session=self.key, error=self._parts.redact(str(error)))
@@ -300,7 +315,10 @@ class Run:
             )
         if budget is not None and self.engine.ledger is not None:
             self.engine.ledger.cap = spendable(progress, budget, self._parts.server.budget)
-        self._booking.payer = payer_of(command)
+            if self.is_running:
+                await self.engine.allow(budget)
+        if not self.is_running:
+            self._booking.payer = payer_of(command)
         self.start(rounds, at_most=at_most, budget=budget)
         await self.begun()
 

@@ -52,6 +52,7 @@ class Runs:
         self._runs: dict[str, Run] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._opening: dict[str, asyncio.Task[Run | None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._changed: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._scanner: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -73,7 +74,7 @@ class Runs:
             await asyncio.wait([self._scanner])
         for task in tuple(self._tasks):
             task.cancel()
-        for tasks in (self._tasks, set(self._opening.values())):
+        for tasks in (self._tasks, set(self._opening.values()), set(self._closing)):
             if tasks:
                 await asyncio.wait(tasks)
         await asyncio.gather(*(self._close(run) for run in tuple(self._runs.values())))
@@ -234,10 +235,10 @@ class Runs:
                     if found.state != "waiting":
                         return found
                     if run := await self._owned(await asyncio.to_thread(sessions.find, database, key)):
-                        found = await asyncio.to_thread(self._parts.inbox.find, command.id)
-                        if found is not None and found.state == "waiting":  # now that the session is ours
+                        begun = await self._carry_out_waiting(run)  # all of them, in their order
+                        if command.id in begun:
                             with suppress(LeaseLost):
-                                return await run.carry_out(found)
+                                return await run.carry_out(begun[command.id])
                         continue
                     with suppress(TimeoutError):
                         await asyncio.wait_for(changed.wait(), self._parts.server.scan_s)
@@ -260,10 +261,11 @@ class Runs:
             try:
                 await self._adopt()
                 for run in tuple(self._runs.values()):
-                    if run.is_lost or (
-                        not run.is_busy and time.monotonic() - run.used > self._parts.server.idle_s
-                    ):
-                        await self._close(run)
+                    idle = not run.is_busy and time.monotonic() - run.used > self._parts.server.idle_s
+                    if run.is_adrift:
+                        run.go_on()
+                    elif run.is_lost or idle:
+                        await asyncio.shield(self._begin_to_close(run))
                 if time.monotonic() - tidied > 3600:
                     tidied = time.monotonic()
                     await asyncio.to_thread(self._parts.inbox.forget, time.time() - _FORGET_S)
@@ -297,18 +299,28 @@ class Runs:
                 log.info("taken_over", session=key, status=row.status)
             await self._carry_out_waiting(run)
 
-    async def _carry_out_waiting(self, run: Run) -> None:
-        for command in await asyncio.to_thread(self._parts.inbox.waiting, run.handle.id):
+    async def _carry_out_waiting(self, run: Run) -> dict[int, Command]:
+        """Begin what is in the inbox, in the order that it came."""
+        waiting = await asyncio.to_thread(self._parts.inbox.waiting, run.handle.id)
+        for command in waiting:
             self._soon(run.carry_out(command))
+        return {command.id: command for command in waiting}
 
     async def _close(self, run: Run) -> None:
         async with self._lock(run.key):
             await self._shut(run)
 
+    def _begin_to_close(self, run: Run) -> asyncio.Task[None]:
+        """Close a session; whoever shuts down meanwhile waits until it is given back."""
+        task = asyncio.create_task(self._close(run))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
     async def _shut(self, run: Run) -> None:
         if self._runs.get(run.key) is run:
             del self._runs[run.key]
-        await run.close()
+            await run.close()
 
     def _soon(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

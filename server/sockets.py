@@ -264,6 +264,8 @@ class Connection:
         elif head - since.seq > 20 * self._services.server.max_lag:
             reason = "too_old"
         if reason is not None:
+            if self._blinder:
+                await self._blinder.load()
             view = await self._snapshot()
             self._sent = view.seq
             await self._send(

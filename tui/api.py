@@ -101,7 +101,7 @@ class Api:
         """Events after one, in order; at most ``limit`` of them."""
         params = {"after": after, "limit": min(limit, _MOST)}
         page = await self._ask(_PAGE, "GET", f"sessions/{key}/events", params=params)
-        return [_recorded(row) for row in page.items]
+        return [known for row in page.items if (known := _recorded(row)) is not None]
 
     async def ratings(self, key: str) -> AsyncIterator[dict[str, Any]]:
         """The ratings that count."""
@@ -155,11 +155,14 @@ class Api:
             ) from error
 
 
-def _recorded(row: dict[str, Any]) -> Recorded:
+def _recorded(row: dict[str, Any]) -> Recorded | None:
+    """An event as the log holds it; None for a kind that this version does not know."""
     time = datetime.fromisoformat(row["time"])
-    return Recorded(
-        row["session"], row["epoch"], row["seq"], time, EVENT.validate_python(row["event"], strict=False)
-    )
+    try:
+        event = EVENT.validate_python(row["event"], strict=False)
+    except ValidationError:
+        return None
+    return Recorded(row["session"], row["epoch"], row["seq"], time, event)
 
 
 def _refusal(status: int, text: bytes) -> Refused:

@@ -8,7 +8,7 @@ from pathlib import Path
 from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.screen import Screen
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 from sandbox.errors import UserError
 from tui import clipboard
@@ -36,6 +36,15 @@ CONTRAST = Theme(
 )
 
 
+def check_theme(name: str) -> str:
+    """The theme as Textual calls it. Raises ``UserError`` for one that there is not."""
+    chosen = THEMES.get(name, name)
+    known = {*BUILTIN_THEMES, CONTRAST.name}
+    if chosen not in known:
+        raise UserError(f"There is no theme '{name}'. There are: {', '.join((*THEMES, *sorted(known)))}.")
+    return chosen
+
+
 class SandboxApp(App[None]):
     """See the module. ``session`` is watched (or replayed) at once, if one is named."""
 
@@ -57,13 +66,7 @@ class SandboxApp(App[None]):
     def on_mount(self) -> None:
         """Show the sessions, and on top the one that was asked for."""
         self.register_theme(CONTRAST)
-        chosen = THEMES.get(self._settings.theme, self._settings.theme)
-        if chosen not in self.available_themes:
-            raise UserError(
-                f"There is no theme '{self._settings.theme}'. There are: "
-                f"{', '.join((*THEMES, *sorted(self.available_themes)))}."
-            )
-        self.theme = chosen
+        self.theme = check_theme(self._settings.theme)
         self.set_keymap(self._settings.keys)
         self.push_screen(Sessions(self.api))
         if self._session is not None:

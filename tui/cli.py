@@ -74,7 +74,8 @@ def play(
     from tui.settings import load_app_settings
 
     _check_terminal()
-    with served(society, port, db) as (url, session):
+    key = load_app_settings(theme=theme).key
+    with served(society, port, db, key) as (url, session):
         _run(load_app_settings(url=url, person=person, theme=theme), session, False)
 
 
@@ -86,8 +87,9 @@ def _check_terminal() -> None:
 
 
 def _run(settings: AppSettings, session: str | None, replay: bool) -> None:
-    from tui.app import SandboxApp
+    from tui.app import SandboxApp, check_theme
 
+    check_theme(settings.theme)
     app = SandboxApp(settings, session, replay=replay)
     app.run()
     if app.return_code:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
-_WORDS = re.compile(r"\s+|\w+|[^\w\s]", re.UNICODE)
+_WORDS = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 _FEW = 3
 """Words that stay count as such from this number on."""
-_MOST = 4_000
+_MOST = 800
 """Words; longer texts are shown side by side as wholes, for comparing them takes too long."""
 
 
@@ -21,14 +22,15 @@ class Piece(NamedTuple):
     text: str
 
 
-def word_diff(before: str, after: str) -> list[Piece]:
+@lru_cache(64)
+def word_diff(before: str, after: str) -> tuple[Piece, ...]:
     """The pieces of both texts, in order. Without the ``new`` ones they are ``before``, else ``after``."""
     if before == after:
-        return [Piece("same", after)] if after else []
+        return (Piece("same", after),) if after else ()
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     if len(old) > _MOST or len(new) > _MOST:
-        return [piece for piece in (Piece("gone", before), Piece("new", after)) if piece.text]
-    return list(_pieces(old, new))
+        return tuple(piece for piece in (Piece("gone", before), Piece("new", after)) if piece.text)
+    return tuple(_pieces(old, new))
 
 
 def _pieces(old: list[str], new: list[str]) -> Iterator[Piece]:

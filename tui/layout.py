@@ -91,10 +91,10 @@ def look(
     """How a seat looks now, by the observers' last rating of it in one dimension."""
     value = mean_of(seat, dimension)
     level = None if value is None else min(int((value - low) / (high - low) * 5), 4)
-    if speaking:
-        mark = "»"
-    elif waited:
+    if waited:
         mark = "?"
+    elif speaking:
+        mark = "»"
     elif seat.person:
         mark = "@"
     elif rating:

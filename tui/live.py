@@ -37,6 +37,9 @@ _FINAL = frozenset(
     )
 )
 """Codes after which connecting again is no use."""
+_PASSING = frozenset({"busy", "unavailable", "too_many"})
+"""What a server says that will carry a command out later."""
+_AGAIN_S = 2.0
 _MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -84,6 +87,7 @@ class Live:
         self._socket: ClientConnection | None = None
         self._pending: dict[str, _Pending] = {}
         self._again = asyncio.Event()
+        self._ended: str | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -94,6 +98,10 @@ class Live:
     def unanswered(self) -> int:
         """Commands that the server has not answered yet."""
         return len(self._pending)
+
+    def close(self) -> None:
+        """It is over: what has not been answered is refused."""
+        self._give_up("The connection was closed before the server answered.")
 
     def hurry(self) -> None:
         """Try to connect now, and wait no longer."""
@@ -128,8 +136,8 @@ class Live:
                 why = (error.rcvd.reason if error.rcvd else "") or "The connection broke."
                 if code in _FINAL:
                     ended = Ended(code, why)
-            except InvalidURI as error:
-                ended = Ended(0, str(error))
+            except (InvalidURI, ValueError) as error:
+                ended = Ended(0, f"That is no address of a server: {error}.")
             except (OSError, InvalidHandshake, TimeoutError) as error:
                 why = f"The server can't be reached: {str(error) or type(error).__name__}."
             finally:
@@ -141,7 +149,7 @@ class Live:
                 yield ended
                 return
             failures += 1
-            wait = random.uniform(0, min(_FIRST_WAIT_S * 2**failures, _MOST_WAIT_S))
+            wait = random.uniform(0, min(_FIRST_WAIT_S * 2 ** min(failures, 10), _MOST_WAIT_S))
             yield Lost(why, wait)
             self._again.clear()
             with suppress(TimeoutError):
@@ -152,6 +160,8 @@ class Live:
 
         Raises ``Refused`` if the server will not, or can't be come back to.
         """
+        if self._ended is not None:
+            raise Refused("gone", self._ended)
         cid = uuid4().hex
         frame = fr.CommandFrame(cid=cid, data=command)
         answer: asyncio.Future[fr.Ack] = asyncio.get_running_loop().create_future()
@@ -198,15 +208,26 @@ class Live:
                     return
 
     def _settle(self, cid: str, result: fr.Ack | fr.Problem) -> None:
-        pending = self._pending.pop(cid, None)
-        if pending is None or pending.answer.done():
+        pending = self._pending.get(cid)
+        if pending is None:
+            return
+        if isinstance(result, fr.Problem) and result.code in _PASSING:
+            pending.is_sent = False  # it is kept: sent again under its id, it is carried out once
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._send_again)
+            return
+        del self._pending[cid]
+        if pending.answer.done():
             return
         if isinstance(result, fr.Ack):
             pending.answer.set_result(result)
         else:
             pending.answer.set_exception(Refused(result.code, result.message))
 
+    def _send_again(self) -> None:
+        self._sending = asyncio.ensure_future(self._flush())
+
     def _give_up(self, why: str) -> None:
+        self._ended = why
         for pending in self._pending.values():
             if not pending.answer.done():
                 pending.answer.set_exception(Refused("gone", why))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import TextIO
 
-from sandbox.text import printable
+from sandbox.text import one_line, printable
 from server.wire import frames as fr
 from tui.api import Unreachable
 from tui.lines import line
@@ -27,7 +27,7 @@ async def as_text(items: AsyncIterator[Item], out: TextIO | None = None) -> None
             case fr.SnapshotFrame(data=view):
                 _say(
                     out,
-                    f"# {view.session}: {printable(view.name)}, {view.status}, "
+                    f"# {printable(view.session)}: {one_line(view.name, 100)}, {view.status}, "
                     f"round {view.round} of {view.rounds}, {len(view.seats)} seats",
                 )
             case fr.ResyncFrame(data=again):

@@ -18,10 +18,13 @@ from tui.api import Api, Unreachable
 
 _START_S = 60.0
 _STOP_S = 20.0
+_ENDINGS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGTERM") if hasattr(signal, name))
 
 
 @contextmanager
-def served(society: str | None, port: int | None, db: str | None) -> Iterator[tuple[str, str]]:
+def served(
+    society: str | None, port: int | None, db: str | None, key: str | None = None
+) -> Iterator[tuple[str, str]]:
     """The address of a server and the session that it serves, which runs. Raises ``UserError``."""
     at = port or _free_port()
     command = [sys.executable, "-m", "sandbox.cli", "serve", *([society] if society else []), "--start"]
@@ -36,10 +39,13 @@ def served(society: str | None, port: int | None, db: str | None) -> Iterator[tu
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        before = {number: signal.signal(number, _leave) for number in _ENDINGS}
         try:
             url = f"http://127.0.0.1:{at}"
-            yield url, asyncio.run(_session(url, process, log))
+            yield url, asyncio.run(_session(url, key, process, log))
         finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(_STOP_S)
@@ -48,14 +54,21 @@ def served(society: str | None, port: int | None, db: str | None) -> Iterator[tu
                 process.wait()
 
 
-async def _session(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
+def _leave(number: int, _: object) -> None:
+    """The terminal was closed, or somebody ends us: the server ends, too."""
+    raise SystemExit(128 + number)
+
+
+async def _session(url: str, key: str | None, process: subprocess.Popen[bytes], log: Path) -> str:
     """Wait until the server answers, and ask it what it serves."""
-    api = Api(url)
+    api = Api(url, key)
     until = time.monotonic() + _START_S
     try:
         while True:
             try:
                 home = (await api.me()).home
+                if process.poll() is not None:  # somebody else's server answers there
+                    raise UserError(f"Another server has the port of {url}. Choose one with --port.")
                 if home is None:
                     raise UserError("The server serves no session of its own.")
                 return home

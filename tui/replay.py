@@ -5,6 +5,7 @@ It reads the log page by page, ahead of where it is; going back begins anew from
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -28,10 +29,15 @@ class Replay:
         self._read = read
         self._ahead: deque[ev.Recorded] = deque()
         self._is_over = False
+        self._turn = asyncio.Lock()
         self.speed = 1.0
 
     async def begin(self) -> None:
         """Go to the first event. Raises ``ValueError`` if there is none."""
+        async with self._turn:
+            await self._begin()
+
+    async def _begin(self) -> None:
         self._ahead.clear()
         self._is_over = False
         await self._fill(0)
@@ -47,20 +53,27 @@ class Replay:
 
     async def step(self) -> bool:
         """Play the next event; whether there was one."""
+        async with self._turn:
+            return await self._step()
+
+    async def _step(self) -> bool:
         await self._fill(self.watched.view.seq)
         if not self._ahead:
             return False
-        self.watched.advance(self._ahead.popleft())
+        following = self._ahead.popleft()
+        self.watched.view.seq = following.seq - 1  # an event that this version does not know was left out
+        self.watched.advance(following)
         return True
 
     async def to_round(self, number: int) -> bool:
         """Play on, or anew, until a round begins; whether there is such a round."""
-        if self.watched.view.round >= number:
-            await self.begin()
-        while self.watched.view.round < number:
-            if not await self.step():
-                return False
-        return True
+        async with self._turn:
+            if self.watched.view.round >= number:
+                await self._begin()
+            while self.watched.view.round < number:
+                if not await self._step():
+                    return False
+            return True
 
     async def to_next_round(self) -> bool:
         """Play on until the next round begins, or to the end."""

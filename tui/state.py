@@ -69,6 +69,7 @@ class Watched:
                 seq = frame.seq
                 if seq is not None and seq > self.view.seq:
                     recorded = ev.Recorded(frame.session, frame.epoch, seq, frame.ts, frame.data.event)
+                    self.view.seq = seq - 1  # an event that this version does not know was left out
                     self.advance(recorded, masked=frame.data.masked)
             case fr.DeltaFrame(data=delta):
                 key = (delta.interaction, delta.step)
@@ -76,6 +77,7 @@ class Watched:
             case fr.HelloFrame(data=hello):
                 self.person, self.scopes, self.head = hello.person, frozenset(hello.scopes), hello.head
                 self.is_blind = hello.blind
+                self.typing.clear()  # what was being written when the connection went is written anew
             case fr.SnapshotFrame(data=view):
                 self.begin_anew(view)
             case fr.ResyncFrame(data=again):
@@ -126,6 +128,8 @@ class Watched:
                 if record := self.records.get(event.interaction):
                     record.outcome = event.outcome
                 self.typing = {key: text for key, text in self.typing.items() if key[0] != event.interaction}
+            case ev.RunPaused() | ev.RunFinished():
+                self.typing.clear()
             case _:
                 pass
 
@@ -233,11 +237,10 @@ class Watched:
 
     def _keep(self, record: InteractionRecord) -> None:
         self.records[record.interaction] = record
-        while len(self.records) > KEPT:
-            oldest = min(self.records)
-            if oldest in self.view.open:
-                break
-            del self.records[oldest]
+        if len(self.records) > KEPT:
+            over = sorted(number for number in self.records if number not in self.view.open)
+            for number in over[: len(self.records) - KEPT]:
+                del self.records[number]
 
     def _step(self, event: ev.Step) -> None:
         if record := self.records.get(event.interaction):

@@ -62,6 +62,8 @@ class Queue:
         turn, begun = self.front, self.draft()
         if turn is None:
             return "Nothing waits for you."
+        if len(begun.text) > do.MAX_TEXT:
+            return f"At most {do.MAX_TEXT:,} characters can be sent; this has {len(begun.text):,}."
         if turn.scale is None:
             if not begun.text.strip():
                 return "Write something first."

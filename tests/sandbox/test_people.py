@@ -397,6 +397,7 @@ def test_an_answer_is_acknowledged_when_it_is_on_record_and_refused_if_the_run_s
         assert told == []
         await asked
         assert told == ["settled"]
+        receipt = Receipt(2, lambda _: told.append("settled"), lambda error: told.append(str(error)))
         asked = asyncio.create_task(engine.ask("And now?", "S0", society=False))
         (turn,) = await waits(engine)
         engine.people.answer(turn.interaction, turn.step, "Ann", text="It was.", receipt=receipt)
@@ -407,4 +408,4 @@ def test_an_answer_is_acknowledged_when_it_is_on_record_and_refused_if_the_run_s
     events, told = in_session(sqlite_store, work)
     assert [message.text for message in of(events, ev.MessagePosted)] == ["It is."]
     assert len(told) == 2
-    assert "keep it" in told[1]
+    assert "again" in told[1] or "keep it" in told[1]

@@ -223,13 +223,13 @@ async def test_a_session_is_played_again(base: str, client: httpx.Client) -> Non
         await shows(pilot, "all rounds are done")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(280)
 async def test_a_server_that_dies_and_comes_back_loses_nothing(tmp_path: Path) -> None:
     database = str(tmp_path / "s.db")
     first = Server(database, tmp_path, 1)
     await asyncio.to_thread(wait_for, first.ready, 60)
     port = first.port
-    session = create(first.client, seats="3x3", rounds=200, model="scripted/steady?latency=30")
+    session = create(first.client, seats="3x3", rounds=200, model="scripted/steady?latency=200")
     async with running(first.base, session, person="Ann") as pilot:
         await shows(pilot, "live")
         await pilot.press("space")
@@ -245,11 +245,12 @@ async def test_a_server_that_dies_and_comes_back_loses_nothing(tmp_path: Path) -
         second = Server(database, tmp_path, 2, options=("--port", str(port)))
         second.base = first.base
         try:
-            await shows(pilot, "says to B1: Are you there", 60)
+            feed = pilot.app.screen.watched.feed  # type: ignore[attr-defined]
+            await until(lambda: "Are you there" in [getattr(e.event, "text", "") for e in list(feed)], 120)
             entries = [entry.seq for entry in pilot.app.screen.watched.feed]  # type: ignore[attr-defined]
             assert entries[-1] > seen
             assert entries == list(range(entries[0], entries[-1] + 1)), "no event is missing"
-            assert pilot.app.screen.query_one("#talk", Input).value == ""
+            await until(lambda: pilot.app.screen.query_one("#talk", Input).value == "")
         finally:
             await asyncio.to_thread(second.end, 9)
 

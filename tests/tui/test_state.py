@@ -203,7 +203,7 @@ def test_a_diff_holds_both_texts() -> None:
     assert "".join(p.text for p in pieces if p.change != "new") == before
     assert "".join(p.text for p in pieces if p.change != "gone") == after
     assert any(p.change == "gone" and "not" in p.text for p in pieces)
-    assert word_diff("", "") == []
+    assert word_diff("", "") == ()
     assert [p.change for p in word_diff("same", "same")] == ["same"]
     long = " ".join(str(n) for n in range(10_000))
     assert [p.change for p in word_diff(long, long + " more")] == ["gone", "new"]

@@ -11,7 +11,7 @@ from textual.widgets import DataTable, Footer, Header, Static
 from sandbox.errors import SandboxError
 from tui.agreement import Agreement, agreement
 from tui.api import Api
-from tui.safe import content
+from tui.safe import cell, content, cut
 
 _EXPLAINED = """A pair is a message that a person and at least one model rated in the dimension.
 bias: person minus the models' mean, in points; distance: the mean of its size; close: within one point.
@@ -26,6 +26,7 @@ class AgreementScreen(Screen[None]):
     def __init__(self, api: Api, session: str) -> None:
         super().__init__()
         self._api, self._session = api, session
+        self._is_looking = False
 
     def compose(self) -> ComposeResult:
         """A table, and what its columns mean."""
@@ -42,14 +43,21 @@ class AgreementScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Read, and read again."""
-        self.sub_title = self._session
+        self.sub_title = cut(self._session, 60)
         self.set_interval(5, self.action_look)
         self.action_look()
 
     def action_look(self) -> None:
         """Read the ratings anew."""
-        if self.is_current:
-            self.run_worker(self._look(), exclusive=True, group="look")
+        if self.app.screen is self and not self._is_looking:
+            self._is_looking = True  # a slow answer is waited for
+            self.run_worker(self._look_once(), group="look")
+
+    async def _look_once(self) -> None:
+        try:
+            await self._look()
+        finally:
+            self._is_looking = False
 
     async def _look(self) -> None:
         state = self.query_one("#state", Static)
@@ -65,12 +73,12 @@ class AgreementScreen(Screen[None]):
         state.update("" if found else content("Nothing has been rated yet.", "$text-muted"))
 
 
-def _cells(one: Agreement) -> tuple[str, ...]:
+def _cells(one: Agreement) -> tuple[object, ...]:
     def shown(value: float | None, form: str) -> str:
         return "–" if value is None else format(value, form)
 
     return (
-        one.dimension,
+        cell(one.dimension),
         str(one.n),
         str(one.people),
         str(one.models),

@@ -13,7 +13,7 @@ from textual.widgets import Button, Input, Label, Select, Static
 from sandbox.rubric import Rubric
 from server.wire import commands as do
 from server.wire.views import CreateSession
-from tui.safe import content
+from tui.safe import content, plain
 
 _CLOSE = Binding("escape", "dismiss(None)", "Close")
 
@@ -96,7 +96,7 @@ class NewSession(ModalScreen[CreateSession | None]):
     def _create(self, *, start: bool) -> None:
         try:
             self.dismiss(self._wanted(start))
-        except (OSError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             self.query_one("#problem", Static).update(content(f"That can't be: {error}", "$text-error"))
 
     def _wanted(self, start: bool) -> CreateSession:
@@ -183,19 +183,19 @@ class RateMessage(ModalScreen[do.Rate | None]):
         with VerticalScroll(classes="dialog", can_focus=False):
             yield Label("Rate a message")
             yield Select(
-                [(target.label, target.message) for target in self._targets],
+                [(plain(target.label), target.message) for target in self._targets],
                 value=self._targets[-1].message,
                 allow_blank=False,
                 id="target",
             )
             yield Select(
-                [(criterion.name, criterion.name) for criterion in self._rubric.criteria],
+                [(plain(criterion.name), criterion.name) for criterion in self._rubric.criteria],
                 value=self._rubric.peer,
                 allow_blank=False,
                 id="dimension",
             )
             yield Static(content(f"Press a number from {scale.low} to {scale.high}."), id="value")
-            yield Input(placeholder="why (you may leave it out)", id="reason")
+            yield Input(placeholder="why (you may leave it out)", id="reason", max_length=do.MAX_TEXT)
 
     def on_mount(self) -> None:
         """The number keys come first."""

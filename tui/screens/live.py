@@ -13,7 +13,7 @@ from server.wire import frames as fr
 from tui.api import Api
 from tui.live import Connected, Ended, Live, Lost
 from tui.safe import plain
-from tui.screens.dialogs import TakeSeat
+from tui.screens.dialogs import Confirm, TakeSeat
 from tui.screens.queue import QueueScreen
 from tui.screens.society import SocietyScreen
 from tui.state import Watched
@@ -49,7 +49,7 @@ class LiveSociety(SocietyScreen):
 
     def compose_more(self) -> ComposeResult:
         """A line to talk on; hidden until one wants to."""
-        yield Input(placeholder="to all; or to some: @A1 @B2 Hello", id="talk")
+        yield Input(placeholder="to all; or to some: @A1 @B2 Hello", id="talk", max_length=do.MAX_TEXT)
 
     def on_mount(self) -> None:
         """Connect."""
@@ -211,8 +211,20 @@ class LiveSociety(SocietyScreen):
         if talk.display:
             talk.display = False
             self.query_one(SeatGrid).focus()
+        elif self._live.unanswered and self._filter.is_empty:
+            count = self._live.unanswered
+            asked = Confirm(f"{count} of yours have not been sent yet. Leave, and drop them?", "Leave")
+            self.app.push_screen(asked, self._left)
         else:
             super().action_back()
+
+    def _left(self, is_meant: bool | None) -> None:
+        if is_meant:
+            self.app.pop_screen()
+
+    def on_unmount(self) -> None:
+        """What could not be sent is refused, so that whoever waits for it knows."""
+        self._live.close()
 
     def action_hurry(self) -> None:
         """Try to connect now."""

@@ -54,6 +54,8 @@ class QueueScreen(Screen[None]):
         self._watched, self._queue, self._send = watched, queue, send
         self._shown: object = _NOTHING
         self._undoing: ev.TurnAwaited | None = None
+        self._is_held = False
+        """Whether the request went away under somebody's hands: their keys are not for the next one."""
 
     def compose(self) -> ComposeResult:
         """The request, then a place to write."""
@@ -71,9 +73,18 @@ class QueueScreen(Screen[None]):
 
     def look(self) -> None:
         """What waits now."""
+        if not self.is_attached:
+            return
         self._queue.show(self._watched.waiting())
         turn = self._queue.front
         key = (turn.interaction, turn.step) if turn else None
+        if key != self._shown and isinstance(self._shown, tuple) and self.query_one(TextArea).has_focus:
+            self._is_held = True
+            self.set_focus(None)
+        if self._is_held:
+            gone = "Its time is over, or it was answered elsewhere. Copy what you need; n goes on."
+            self.query_one("#choice", Static).update(content(gone, "$text-warning"))
+            return
         if key != self._shown:
             self._shown = key
             self._undoing = None
@@ -140,11 +151,13 @@ class QueueScreen(Screen[None]):
 
     def action_value(self, number: int) -> None:
         """Choose a value."""
+        if self._is_held:
+            return
         again = self._undoing
         if again is not None and again.scale is not None:
             if again.scale.holds(number):
                 self._undoing = None
-                self.run_worker(self._rate_again(again, number))
+                self.app.run_worker(self._rate_again(again, number))
             return
         if not self._queue.choose(number) and self._queue.front is not None:
             self.notify("That number is not on the scale.", severity="warning")
@@ -161,11 +174,19 @@ class QueueScreen(Screen[None]):
 
     def action_go(self, by: int) -> None:
         """The next request, or the one before."""
-        self._queue.go(by)
+        if self._is_held:
+            self._is_held, self._shown = False, _NOTHING
+        else:
+            self._queue.go(by)
         self.look()
 
     def action_submit(self) -> None:
         """Send the answer."""
+        if self._is_held:
+            return
+        words = self.query_one(TextArea)
+        if words.display:  # keys may come faster than its messages
+            self._queue.draft().text = words.text
         turn = self._queue.front
         answer = self._queue.answer()
         if isinstance(answer, str) or turn is None:
@@ -175,6 +196,8 @@ class QueueScreen(Screen[None]):
 
     def action_skip(self) -> None:
         """Abstain."""
+        if self._is_held:
+            return
         turn = self._queue.front
         if turn is not None:
             self._begin(turn, do.Skip(interaction=turn.interaction, step=turn.step))
@@ -182,7 +205,7 @@ class QueueScreen(Screen[None]):
     def _begin(self, turn: ev.TurnAwaited, command: do.Command) -> None:
         self._queue.begin(turn)
         self._shown = _NOTHING
-        self.run_worker(self._answer(turn, command))
+        self.app.run_worker(self._answer(turn, command))  # it is sent, whatever is on the screen then
         self.look()
 
     async def _answer(self, turn: ev.TurnAwaited, command: do.Command) -> None:
@@ -190,7 +213,7 @@ class QueueScreen(Screen[None]):
             await self._send(command)
         except SandboxError as error:
             self._queue.failed(turn)
-            self.notify(
+            self.app.notify(
                 f"Not sent: {plain(str(error))} What you wrote is kept.", severity="error", markup=False
             )
         else:
@@ -201,7 +224,7 @@ class QueueScreen(Screen[None]):
         """Give the last rating anew; the later one counts."""
         last = self._queue.last_rated()
         if last is None:
-            self.notify("There is no rating of yours to change here.", severity="warning")
+            self.app.notify("There is no rating of yours to change here.", severity="warning")
             return
         self._undoing = last
         self.notify(f"Rate {last.target} once more: press a number.", markup=False)
@@ -210,9 +233,9 @@ class QueueScreen(Screen[None]):
     async def _rate_again(self, turn: ev.TurnAwaited, value: int) -> None:
         try:
             await self._send(do.Rate(message=turn.target, value=value, dimension=turn.dimension or None))
-            self.notify(f"{turn.target} is now rated {value}.", markup=False)
+            self.app.notify(f"{turn.target} is now rated {value}.", markup=False)
         except SandboxError as error:
-            self.notify(plain(str(error)), severity="error", markup=False)
+            self.app.notify(plain(str(error)), severity="error", markup=False)
 
 
 def _request(turn: ev.TurnAwaited, watched: Watched) -> Content:

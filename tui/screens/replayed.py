@@ -111,7 +111,7 @@ class ReplayedSociety(SocietyScreen):
                 await replay.to_next_round()
             elif not await replay.to_round(number):
                 self.notify("The session has no such round; this is its end.", severity="warning")
-        except SandboxError as error:
+        except (SandboxError, ValueError) as error:
             self.notify(plain(str(error)), severity="error", markup=False)
         self.watched = replay.watched
         self._told()

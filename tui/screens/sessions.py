@@ -12,7 +12,7 @@ from server.wire import commands as do
 from server.wire.snapshot import Snapshot
 from server.wire.views import CreateSession, SessionView
 from tui.api import Api
-from tui.safe import cell, content, cut
+from tui.safe import cell, content, cut, plain
 from tui.screens.dialogs import Confirm, NewSession
 from tui.state import series
 
@@ -40,6 +40,7 @@ class Sessions(Screen[None]):
         self._api = api
         self._rows: list[SessionView] = []
         self._views: dict[str, Snapshot] = {}
+        self._is_looking = False
 
     def compose(self) -> ComposeResult:
         """A table, and a line for what is wrong."""
@@ -63,13 +64,24 @@ class Sessions(Screen[None]):
 
     def look(self) -> None:
         """Read the list anew."""
-        if self.is_current:
-            self.run_worker(self._look(), exclusive=True, group="look")
+        if self.app.screen is self and not self._is_looking:
+            self._is_looking = True  # a slow answer is waited for
+            self.run_worker(self._look_once(), group="look")
+
+    async def _look_once(self) -> None:
+        try:
+            await self._look()
+        finally:
+            self._is_looking = False
 
     async def _look(self) -> None:
         state = self.query_one("#state", Static)
         try:
             self._rows = await self._api.sessions()
+            self._views = {
+                row.session: self._views[row.session] for row in self._rows if row.session in self._views
+            }
+            self._fill()
             for row in self._rows[:20]:
                 known = self._views.get(row.session)
                 if known is None or known.seq != row.events:
@@ -168,7 +180,7 @@ class Sessions(Screen[None]):
     async def _fork(self, key: str) -> None:
         try:
             made = await self._api.fork(key)
-            self.notify(f"{made.session} has the same past.", markup=False)
+            self.notify(plain(f"{made.session} has the same past."), markup=False)
         except SandboxError as error:
             self.notify(content(str(error)).plain, severity="error", markup=False)
         await self._look()

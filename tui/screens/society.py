@@ -100,7 +100,7 @@ class SocietyScreen(Screen[None]):
         return Content.assemble(content(f"{self._said}  ", style), content(told))
 
     def _tick(self) -> None:
-        if self.is_dirty and self.watched is not None and self.is_current:
+        if self.is_dirty and self.watched is not None and self.app.screen is self:
             self.is_dirty = False
             self.draw()
 
@@ -113,8 +113,8 @@ class SocietyScreen(Screen[None]):
         names = [criterion.name for criterion in view.rubric.criteria]
         if self._dimension not in names:
             self._dimension = view.rubric.peer
-        self.title = plain(view.name)
-        self.sub_title = f"{view.session}, by {self._dimension}"
+        self.title = cut(view.name, 40)
+        self.sub_title = cut(f"{view.session}, by {self._dimension}", 60)
         grid = self.query_one(SeatGrid)
         grid.show(watched, self._dimension)
         # A society of up to five or so columns is seen whole; a larger one leaves the feed half the screen.
@@ -185,7 +185,8 @@ class SocietyScreen(Screen[None]):
         """Colour the seats by the next dimension."""
         if self.watched is not None:
             names = [criterion.name for criterion in self.watched.view.rubric.criteria]
-            self._dimension = names[(names.index(self._dimension) + 1) % len(names)]
+            place = names.index(self._dimension) if self._dimension in names else -1
+            self._dimension = names[(place + 1) % len(names)]
             self.draw()
 
     def action_filter(self) -> None:
