@@ -224,6 +224,10 @@ async def picture(name: str, size: tuple[int, int], past: list[ev.Recorded]) -> 
     app.api = Still(past)
     async with app.run_test(size=size) as pilot:
         await SCREENS[name](app, pilot)
+        before = ""
+        while (now := screen(pilot)) != before:  # until nothing moves any more
+            before = now
+            await pilot.pause(0.4)
         return screen(pilot), app.export_screenshot(simplify=True)
 
 

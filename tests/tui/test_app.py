@@ -148,7 +148,7 @@ async def test_a_person_joins_rates_answers_and_leaves(
         await pilot.press("u")
         await until(lambda: isinstance(pilot.app.screen, QueueScreen))
         answered = {"words": 0, "ratings": 0}
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while status(client, session) != "finished":
                 queue = pilot.app.screen
                 assert isinstance(queue, QueueScreen)
