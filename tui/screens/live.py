@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -11,7 +13,7 @@ from sandbox.errors import SandboxError
 from server.wire import commands as do
 from server.wire import frames as fr
 from tui.api import Api
-from tui.live import Connected, Ended, Live, Lost
+from tui.live import Connected, Ended, Item, Live, Lost
 from tui.safe import plain
 from tui.screens.dialogs import Confirm, TakeSeat
 from tui.screens.queue import QueueScreen
@@ -58,34 +60,38 @@ class LiveSociety(SocietyScreen):
 
     @work(exclusive=True, group="live")
     async def _follow(self) -> None:
-        async for item in self._live.items():
-            match item:
-                case Connected():
-                    if self.watched is not None:
-                        self.say("live", "$text-success")
-                case Lost(why=why, wait_s=wait):
-                    pending = (
-                        f" {self._live.unanswered} of yours wait to be sent." if self._live.unanswered else ""
-                    )
-                    self.say(
-                        f"{plain(why)} Trying again within {wait:.0f} s (ctrl+r: now).{pending}",
-                        "$text-error",
-                    )
-                case Ended(why=why):
-                    self.say(f"Over: {plain(why)}", "$text-error")
-                case fr.SnapshotFrame(data=view) if self.watched is None:
-                    self.watched = Watched(view, head=view.seq)
-                    self.watched.begin_anew(view)
-                    self._adopt_hello()
+        async with aclosing(self._live.items()) as items:  # the connection ends with the screen
+            async for item in items:
+                self._take(item)
+
+    def _take(self, item: Item) -> None:
+        match item:
+            case Connected():
+                if self.watched is not None:
                     self.say("live", "$text-success")
-                    self._read_past()
-                case fr.HelloFrame():
-                    self._hello = item
-                    self._adopt_hello()
-                case _:
-                    if self.watched is not None:
-                        self.watched.take(item)
-            self.is_dirty = True
+            case Lost(why=why, wait_s=wait):
+                pending = (
+                    f" {self._live.unanswered} of yours wait to be sent." if self._live.unanswered else ""
+                )
+                self.say(
+                    f"{plain(why)} Trying again within {wait:.0f} s (ctrl+r: now).{pending}",
+                    "$text-error",
+                )
+            case Ended(why=why):
+                self.say(f"Over: {plain(why)}", "$text-error")
+            case fr.SnapshotFrame(data=view) if self.watched is None:
+                self.watched = Watched(view, head=view.seq)
+                self.watched.begin_anew(view)
+                self._adopt_hello()
+                self.say("live", "$text-success")
+                self._read_past()
+            case fr.HelloFrame():
+                self._hello = item
+                self._adopt_hello()
+            case _:
+                if self.watched is not None:
+                    self.watched.take(item)
+        self.is_dirty = True
 
     _hello: fr.HelloFrame | None = None
 
