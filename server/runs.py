@@ -24,10 +24,11 @@ from sandbox.store import sessions
 from sandbox.store.inbox import Command
 from sandbox.store.tables import SessionRow
 from server.auth import Identity
+from server.commands import IN_TURN
 from server.hub import Channel, Hub
 from server.onlookers import Onlookers
 from server.resources import Resources
-from server.run import IN_TURN, Run
+from server.run import Run
 from server.wire import commands as do
 
 log = structlog.get_logger("sandbox.runs")
@@ -121,7 +122,7 @@ class Runs:
         run = self._runs.get(key)
         if run is not None and not run.is_lost:
             with suppress(LeaseLost):
-                return await run.carry_out(kept)
+                return await run.commands.carry_out(kept)
         return await self._elsewhere(key, kept)
 
     async def aside(self, key: str) -> Aside:
@@ -238,7 +239,7 @@ class Runs:
                         begun = await self._carry_out_waiting(run)  # all of them, in their order
                         if command.id in begun:
                             with suppress(LeaseLost):
-                                return await run.carry_out(begun[command.id])
+                                return await run.commands.carry_out(begun[command.id])
                         continue
                     with suppress(TimeoutError):
                         await asyncio.wait_for(changed.wait(), self._parts.server.scan_s)
@@ -303,7 +304,7 @@ class Runs:
         """Begin what is in the inbox, in the order that it came."""
         waiting = await asyncio.to_thread(self._parts.inbox.waiting, run.handle.id)
         for command in waiting:
-            self._soon(run.carry_out(command))
+            self._soon(run.commands.carry_out(command))
         return {command.id: command for command in waiting}
 
     async def _close(self, run: Run) -> None:

@@ -1,4 +1,6 @@
-"""The live websocket: one connection to one session. It forgets nothing, and holds up nobody.
+"""The live websocket: one connection to one session, and what it is sent.
+
+It forgets nothing, and holds up nobody.
 
 Every event is sent in the order of the log, once, from the place that the client names; or the client is
 told to begin anew from a snapshot. A client that reads too slowly is closed, and resumes by seq.
@@ -7,41 +9,35 @@ told to begin anew from a snapshot. A client that reads too slowly is closed, an
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 from fastapi import APIRouter, WebSocket
-from pydantic import TypeAdapter, ValidationError
 from starlette.types import Send
 from starlette.websockets import WebSocketDisconnect
 
-from sandbox.errors import SandboxError, SessionError, StoreError, UserError
+from sandbox.errors import SessionError, UserError
 from sandbox.store import queries, sessions
 from sandbox.store.tables import SessionRow
 from sandbox.text import storable
 from server.admission import Since, admitted, since_of, turn_away
 from server.auth import Forbidden, Identity, TooMany, Unauthorized
 from server.blinding import Blinder
-from server.deps import person_of, seen_by, services_of
-from server.errors import UNAVAILABLE, said
+from server.deps import seen_by, services_of
+from server.hearing import Hearer
 from server.hub import Channel, Entry, Listener, tells_ratings
 from server.presence import announce
-from server.rights import scope_of
 from server.services import Services
 from server.stepping import the_rest
+from server.telling import Teller
 from server.wire import frames as fr
 from server.wire.snapshot import Snapshot
 
 log = structlog.get_logger("sandbox.sockets")
 router = APIRouter()
-CLIENT_FRAME: TypeAdapter[fr.CommandFrame | fr.PingFrame] = TypeAdapter(fr.ClientFrame)
 _PAGE = 500
-_AT_ONCE = 32
-"""Commands of one connection under way at the same time; more wait their turn."""
 
 
 _CODES: dict[str, int] = {
@@ -105,9 +101,7 @@ class Connection:
         self._is_idle = False
         self._greeted = asyncio.Event()
         self._unfinished: Awaitable[None] | None = None
-        self._commands: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._order = asyncio.Lock()
+        self._teller = Teller(socket, row, services.redact)
         self._blinder = Blinder(services.store, row.key, person) if services.server.blind and person else None
 
     async def serve(self, since: Since | None) -> None:
@@ -121,17 +115,23 @@ class Connection:
         announce(channel, self._row.epoch)
         log.info("socket_opened", session=self._key, person=self._person)
         sender = asyncio.create_task(self._send_all(since))
-        receiver = asyncio.create_task(self._receive_all(listener))
+        hearer = Hearer(self._socket, self._services, self._teller, self._who, self._person)
+        receiver = asyncio.create_task(self._hear(hearer))
         try:
             await asyncio.wait({sender, receiver, listener.ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             channel.leave(listener)
             announce(channel, self._row.epoch)
-            tasks = (sender, receiver, *self._commands)
+            tasks = (sender, receiver, *hearer.tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         await self._close(listener.closing, sender)
+
+    async def _hear(self, hearer: Hearer) -> None:
+        await self._greeted.wait()  # the hello comes first, whatever was sent before it
+        if why := await hearer.hear():
+            self._listener.close(why)
 
     async def _close(self, why: str | None, sender: asyncio.Task[None]) -> None:
         failed = None if sender.cancelled() else sender.exception()
@@ -141,7 +141,7 @@ class Connection:
             log.error("sending_failed", session=self._key, error=self._services.redact(repr(failed)))
         if why == "deleted":
             with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-                await asyncio.wait_for(self._send(fr.GoneFrame(**self._head())), 1)
+                await asyncio.wait_for(self._teller.send(fr.GoneFrame(**self._teller.head())), 1)
         number = int(_CODES.get(why or ("failed" if failed is not None else ""), 1000))
         log.info("socket_closed", session=self._key, person=self._person, code=number)
         with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):  # a stalled client takes no farewell
@@ -231,7 +231,9 @@ class Connection:
             return self._blinder.frame(entry.recorded)
         if target := self._blinder.reveals(entry.recorded.event):
             ratings = tuple(await self._blinder.revealed(target))
-            await self._send(fr.RevealedFrame(**self._head(), data=fr.Revealed(ratings=ratings)))
+            await self._teller.send(
+                fr.RevealedFrame(**self._teller.head(), data=fr.Revealed(ratings=ratings))
+            )
         return entry.text
 
     async def _greet(self, since: Since | None) -> None:
@@ -245,7 +247,7 @@ class Connection:
             scopes=tuple(sorted(self._who.scopes)),
             blind=self._blinder is not None,
         )
-        await self._send(fr.HelloFrame(**self._head(), data=hello))
+        await self._teller.send(fr.HelloFrame(**self._teller.head(), data=hello))
         self._greeted.set()
         if since is None and self._blinder is None:
             self._sent, text = await self._services.glances.encoded(self._key)
@@ -254,7 +256,7 @@ class Connection:
         if since is None:
             view = await self._snapshot()
             self._sent = view.seq
-            await self._send(fr.SnapshotFrame(**self._head(view.seq), data=view))
+            await self._teller.send(fr.SnapshotFrame(**self._teller.head(view.seq), data=view))
             return
         reason: Literal["epoch", "too_old", "ahead"] | None = None
         if since.epoch != self._row.epoch:
@@ -268,8 +270,8 @@ class Connection:
                 await self._blinder.load()
             view = await self._snapshot()
             self._sent = view.seq
-            await self._send(
-                fr.ResyncFrame(**self._head(view.seq), data=fr.Resync(reason=reason, snapshot=view))
+            await self._teller.send(
+                fr.ResyncFrame(**self._teller.head(view.seq), data=fr.Resync(reason=reason, snapshot=view))
             )
             return
         self._sent = since.seq
@@ -293,111 +295,3 @@ class Connection:
     async def _snapshot(self) -> Snapshot:
         view = await self._services.glances.of(self._key)
         return self._blinder.snapshot(view) if self._blinder else view
-
-    async def _receive_all(self, listener: Listener) -> None:
-        most = self._services.server.max_frame_bytes
-        await self._greeted.wait()  # the hello comes first, whatever was sent before it
-        while True:
-            try:
-                message = await self._socket.receive()
-            except RuntimeError:
-                return
-            if message["type"] == "websocket.disconnect":
-                return
-            text = message.get("text")
-            if text is None:
-                await self._send_problem(None, "invalid", "Send text frames with JSON.")
-                continue
-            if len(text) > most or len(text.encode("utf-8", "replace")) > most:
-                await self._send_problem(
-                    None, "too_large", f"A frame may have {most:,} bytes. Send less at once."
-                )
-                listener.close("too_large")
-                return
-            try:
-                frame = CLIENT_FRAME.validate_json(text)
-            except ValidationError as error:
-                await self._send_problem(_cid_in(text), "invalid", said(error))
-                continue
-            except RecursionError:
-                await self._send_problem(None, "invalid", "The frame is nested too deeply.")
-                continue
-            if isinstance(frame, fr.PingFrame):
-                await self._send(fr.AckFrame(**self._head(), data=fr.Ack(ref=frame.cid)))
-                continue
-            await self._slots.acquire()
-            task = asyncio.create_task(self._command(frame))
-            self._commands.add(task)
-            task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._commands.discard(task)
-        self._slots.release()
-
-    async def _command(self, frame: fr.CommandFrame) -> None:
-        services = self._services
-        try:
-            who = await self._still()
-            services.keys.count(who)
-            who.check(scope_of(frame.data), self._key)
-            who.check_budget()
-            person = self._person or person_of(self._socket, who)
-            result = await services.runs.submit(self._key, who, person, frame.cid, frame.data, self._order)
-        except TooMany as error:
-            await self._send_problem(frame.cid, "too_many", str(error))
-            return
-        except (Unauthorized, Forbidden) as error:
-            await self._send_problem(frame.cid, "forbidden", str(error))
-            return
-        except StoreError:
-            await self._send_problem(frame.cid, "unavailable", UNAVAILABLE)
-            return
-        except SandboxError as error:
-            await self._send_problem(frame.cid, "refused", services.redact(str(error)))
-            return
-        except Exception:  # a fault of ours; who waits is told
-            log.exception("command_failed", session=self._key, kind=frame.data.do)
-            await self._send_problem(frame.cid, "internal", "The server failed. Its log says more.")
-            return
-        if result.code is not None:
-            await self._send_problem(frame.cid, result.code, result.message)
-            return
-        done = fr.Ack(ref=frame.cid, interaction=result.interaction)
-        with suppress(RuntimeError, WebSocketDisconnect):
-            await self._send(fr.AckFrame(**self._head(), data=done))
-
-    async def _still(self) -> Identity:
-        """Who it is now: a key may be revoked or spent while its socket is open."""
-        if self._who.key is None:
-            return self._who
-        return await asyncio.to_thread(self._services.keys.renewed, self._who)
-
-    async def _send_problem(self, ref: str | None, code: str, message: str) -> None:
-        with suppress(RuntimeError, WebSocketDisconnect):
-            told = self._services.redact(message)[:2000]
-            problem = fr.Problem(ref=ref, code=code, message=told)
-            await self._send(fr.ErrorFrame(**self._head(), data=problem))
-
-    async def _send(self, frame: Any) -> None:
-        await self._socket.send_text(frame.model_dump_json())
-
-    def _head(self, seq: int | None = None) -> dict[str, Any]:
-        epoch = self._row.epoch
-        return {
-            "epoch": epoch,
-            "seq": seq,
-            "id": f"{epoch}:{seq}" if seq is not None else secrets.token_hex(8),
-            "ts": datetime.now(UTC),
-            "session": self._key,
-        }
-
-
-def _cid_in(text: str) -> str | None:
-    """The id of a frame that can't be read, as far as it can be found."""
-    import json
-
-    try:
-        cid = json.loads(text).get("cid")
-    except (ValueError, AttributeError, RecursionError):
-        return None
-    return storable(cid)[:64] if isinstance(cid, str) else None

@@ -27,7 +27,10 @@ async def prompted(prompt: str) -> AsyncIterator[str]:
 
 
 async def _read(file: int) -> bytes:
-    """What can be read next; empty at the end. A cancelled read takes nothing."""
+    """What can be read next; empty at the end.
+
+    A cancelled read takes nothing, but where a thread has to wait for it: there the next line goes with it.
+    """
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 
