@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from sandbox import events as ev
+from sandbox.asking import Opinion, to_draft, to_rate, to_revise
 from sandbox.exchange import Answered, ChatMessage, Failure, Request, Sampling, Subject
 from sandbox.memory import Recalled
 from sandbox.outcomes import failed, posted, rated
@@ -69,14 +70,6 @@ class Plan:
         return Sampling(self.lengths.rating_tokens, 0.0, 1.0)
 
 
-class Opinion(NamedTuple):
-    """One peer's judgement of the draft, as the centre is told of it. ``value`` is None if unparsed."""
-
-    place: int
-    value: float | None
-    reason: str
-
-
 def deliberate(plan: Plan) -> Course:
     """One interaction of Back-Scatter; with ``plan.revise`` off, only its draft ("answer")."""
     started = ev.InteractionStarted(
@@ -122,24 +115,13 @@ def _gather(
     return told
 
 
-def mean_rating(opinions: list[Opinion]) -> float | None:
-    """The mean of the parsed ratings; None when there are none. Unparsed ones never count."""
-    values = sorted(opinion.value for opinion in opinions if opinion.value is not None)
-    return sum(values) / len(values) if values else None
-
-
 def _draft_request(plan: Plan) -> Request:
-    body = render(
-        plan.rubric.language,
-        "draft",
-        question=plan.question,
-        recalled=plan.recalled.get(plan.centre.name),
-    )
+    recalled = plan.recalled.get(plan.centre.name)
     return Request(
         step="draft" if plan.revise else "answer",
         seat=plan.centre.name,
         purpose="draft",
-        messages=(introduction(plan.rubric.language, plan.centre), ChatMessage("user", body)),
+        messages=to_draft(plan.rubric.language, plan.centre, plan.question, recalled),
         sampling=plan.answering,
         seed=plan.seed_of("draft"),
         subject=Subject(plan.question),
@@ -149,24 +131,13 @@ def _draft_request(plan: Plan) -> Request:
 def _peer_requests(plan: Plan, draft: str) -> tuple[Request, ...]:
     rubric = plan.rubric
     fields = form(rubric.language)
-    criterion = rubric.criterion(rubric.peer)
     judging = plan.judging
     subject = Subject(plan.question, draft, f"{plan.interaction}.draft", rubric.peer)
     bodies: dict[Recalled | None, ChatMessage] = {}  # peers who recall the same are told the same
 
     def body(recalled: Recalled | None) -> ChatMessage:
         if recalled not in bodies:
-            text = render(
-                rubric.language,
-                "rate",
-                question=plan.question,
-                answer=draft,
-                recalled=recalled,
-                criterion=criterion,
-                scale=rubric.scale,
-                form=fields,
-            )
-            bodies[recalled] = ChatMessage("user", text)
+            bodies[recalled] = to_rate(rubric, plan.question, draft, recalled)
         return bodies[recalled]
 
     return tuple(
@@ -227,28 +198,17 @@ def _observer_request(
 
 
 def _revise_request(plan: Plan, draft: str, opinions: list[Opinion]) -> Request:
-    # Worst last; an unparsed opinion still has words, and comes first. Places break ties, so that the
-    # prompt does not depend on who answered first.
-    ranked = sorted(opinions, key=lambda o: (o.value is not None, -(o.value or 0), o.place))
-    mean = mean_rating(opinions)
-    reasons = [opinion.reason for opinion in ranked if opinion.reason]
-    body = render(
-        plan.rubric.language,
-        "revise",
-        question=plan.question,
-        draft=draft,
-        mean=None if mean is None else f"{mean:.1f}",
-        scale=plan.rubric.scale,
-        reasons=reasons,
-    )
+    asked = to_revise(plan.rubric, plan.centre, plan.question, draft, opinions)
     return Request(
         step="revision",
         seat=plan.centre.name,
         purpose="revise",
-        messages=(introduction(plan.rubric.language, plan.centre), ChatMessage("user", body)),
+        messages=asked.messages,
         sampling=plan.answering,
         seed=plan.seed_of("revision"),
-        subject=Subject(plan.question, draft, f"{plan.interaction}.draft", mean=mean, reasons=tuple(reasons)),
+        subject=Subject(
+            plan.question, draft, f"{plan.interaction}.draft", mean=asked.mean, reasons=asked.reasons
+        ),
     )
 
 
