@@ -166,6 +166,12 @@ def _recorded(row: dict[str, Any]) -> Recorded | None:
 
 
 def _refusal(status: int, text: bytes) -> Refused:
+    if status == 401:
+        return Refused(
+            "unauthorized",
+            "The server needs a key, or the one given is not good (any more). Put it into SANDBOX_KEY; who "
+            "runs the server makes one with: sandbox keys create NAME --scope join --scope run",
+        )
     try:
         error = json.loads(text)["error"]
         return Refused(str(error["code"]), str(error["message"]))

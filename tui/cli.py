@@ -41,10 +41,7 @@ def watch(
     from sandbox.errors import UserError
     from tui.settings import load_app_settings
 
-    if url is not None and "://" not in url:
-        if session is not None:
-            raise UserError(f"'{url}' is no URL. Write: sandbox watch http://HOST:PORT SESSION")
-        url, session = None, url
+    url, session = _meant(url, session)
     settings = load_app_settings(url=url, person=person, theme=theme)
     if plain or as_json:
         if replay:
@@ -55,6 +52,19 @@ def watch(
         return
     _check_terminal()
     _run(settings, session, replay)
+
+
+def _meant(url: str | None, session: str | None) -> tuple[str | None, str | None]:
+    """What the two arguments are: one that is no address is a session. Raises ``UserError``."""
+    from sandbox.errors import UserError
+
+    if url is None or url.startswith(("http://", "https://")):
+        return url, session
+    if "://" not in url and (":" in url or "." in url or url == "localhost"):
+        return f"http://{url}", session
+    if "://" in url or session is not None:
+        raise UserError(f"'{url}' is no address of a server. Write: sandbox watch http://HOST:PORT SESSION")
+    return None, url
 
 
 @click.command(short_help="A server, a society and the app, in one.")
@@ -110,6 +120,8 @@ async def _print(settings: AppSettings, session: str | None, as_json: bool) -> N
             if not known:
                 raise UserError("There are no sessions. Make one with: sandbox serve scripted --start")
             session = known[0].session
+        else:
+            await api.session(session)  # a wrong name or no server is said at once
         live = Live(api.base, session, api.headers, settings.person)
         await (print_json if as_json else as_text)(live.items())
     finally:

@@ -10,8 +10,8 @@ from sandbox.topology import Grid, Topology
 from server.wire.snapshot import SeatView
 from tui.state import mean_of
 
-CELL = 9
-"""Columns of one seat."""
+CELL, WIDEST = 9, 16
+"""Columns of one seat, at least and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,11 @@ class Look:
     rating: str
     level: int | None
 
-    def text(self) -> str:
-        """The cell, ``CELL`` columns wide."""
-        name = self.name if len(self.name) <= CELL - 5 else f"{self.name[: CELL - 6]}…"
-        return f"{self.mark}{name:<{CELL - 5}}{self.rating:>3} "
+    def text(self, width: int = CELL) -> str:
+        """The cell, ``width`` columns wide."""
+        room = width - 5
+        name = self.name if len(self.name) <= room else f"{self.name[: room - 1]}…"
+        return f"{self.mark}{name:<{room}}{self.rating:>3} "
 
 
 def look(

@@ -39,6 +39,11 @@ _WANTS = {
 }
 
 
+def number(value: float) -> str:
+    """A rating as people read it: at most two decimals."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
 def line(event: ev.Event, *, masked: bool = False) -> Line:  # noqa: C901 - one case a kind of event
     """The line of an event. ``masked`` ratings are said to be hidden."""
     match event:
@@ -101,7 +106,7 @@ def _rating(event: ev.RatingGiven, masked: bool) -> Line:
     elif event.value is None:
         said = f"rates {about}: unparsed ({event.unparsed})"
     else:
-        said = f"rates {about}: {event.value:g} of {event.scale.high}"
+        said = f"rates {about}: {number(event.value)} of {event.scale.high}"
         said += f" – {event.reason}" if event.reason else ""
     return Line(event.person or event.rater, said, "rated", event.interaction, event.target)
 

@@ -25,9 +25,9 @@ _ENDINGS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGTERM") if hasa
 def served(
     society: str | None, port: int | None, db: str | None, key: str | None = None
 ) -> Iterator[tuple[str, str]]:
-    """The address of a server and the session that it serves, which runs. Raises ``UserError``."""
+    """The address of a server and the session that it serves. Raises ``UserError``."""
     at = port or _free_port()
-    command = [sys.executable, "-m", "sandbox.cli", "serve", *([society] if society else []), "--start"]
+    command = [sys.executable, "-m", "sandbox.cli", "serve", *([society] if society else [])]
     command += ["--port", str(at), "--host", "127.0.0.1", *(["--db", db] if db else [])]
     with tempfile.TemporaryDirectory(prefix="sandbox-play-") as folder:
         log = Path(folder) / "server.log"

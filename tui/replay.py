@@ -16,8 +16,8 @@ from tui.state import Watched
 Read = Callable[[int], Awaitable[list[ev.Recorded]]]
 """Gives a page of the events after one; an empty one at the end."""
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
-LONGEST_S = 2.0
-"""A pause in the session takes no longer than this, at speed 1."""
+SHORTEST_S, LONGEST_S = 0.02, 2.0
+"""A pause in the session takes no less and no longer, at speed 1."""
 
 
 class Replay:
@@ -84,7 +84,7 @@ class Replay:
         if not self._ahead or not self.watched.feed:
             return 0.0
         apart = (self._ahead[0].time - self.watched.feed[-1].time).total_seconds()
-        return min(max(apart, 0.0), LONGEST_S) / self.speed
+        return min(max(apart, SHORTEST_S), LONGEST_S) / self.speed
 
     def faster(self, by: int) -> None:
         """The next speed up (``by`` 1) or down (-1)."""

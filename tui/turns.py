@@ -67,11 +67,11 @@ class Queue:
         if turn.scale is None:
             if not begun.text.strip():
                 return "Write something first."
-            return do.Answer(interaction=turn.interaction, step=turn.step, text=begun.text)
+            return do.Answer(interaction=turn.interaction, step=turn.step, text=begun.text.strip())
         if begun.value is None:
             return f"Choose a number from {turn.scale.low} to {turn.scale.high} first."
         return do.Answer(
-            interaction=turn.interaction, step=turn.step, text=begun.text, value=float(begun.value)
+            interaction=turn.interaction, step=turn.step, text=begun.text.strip(), value=float(begun.value)
         )
 
     def choose(self, number: int) -> bool:

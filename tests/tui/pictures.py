@@ -126,6 +126,14 @@ def _watched(past: list[ev.Recorded], until: int | None = None) -> Watched:
     return view
 
 
+async def _still(pilot: Pilot[None]) -> None:
+    """Until nothing moves any more."""
+    before = ""
+    while (now := screen(pilot)) != before:
+        before = now
+        await pilot.pause(0.4)
+
+
 async def _sessions(app: SandboxApp, pilot: Pilot[None]) -> None:
     await pilot.pause(0.5)
 
@@ -192,13 +200,14 @@ async def _agreement(app: SandboxApp, pilot: Pilot[None]) -> None:
 
 
 async def _new(app: SandboxApp, pilot: Pilot[None]) -> None:
-    await pilot.pause(0.3)
-    app.push_screen(NewSession(["village", "scripted"]))
+    await _still(pilot)
+    app.push_screen(NewSession(["village", "scripted"], app.api.create))
     await pilot.pause(0.3)
 
 
 async def _take(app: SandboxApp, pilot: Pilot[None]) -> None:
     await _society(app, pilot)
+    await _still(pilot)
     app.push_screen(TakeSeat("B2", True))
     await pilot.pause(0.3)
 
@@ -224,10 +233,7 @@ async def picture(name: str, size: tuple[int, int], past: list[ev.Recorded]) -> 
     app.api = Still(past)
     async with app.run_test(size=size) as pilot:
         await SCREENS[name](app, pilot)
-        before = ""
-        while (now := screen(pilot)) != before:  # until nothing moves any more
-            before = now
-            await pilot.pause(0.4)
+        await _still(pilot)
         return screen(pilot), app.export_screenshot(simplify=True)
 
 

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from piloting import NARROW, WIDE, running, screen, shows, until
-from serving import Server, app_in, create, serve, status, wait_for
+from serving import Server, create, status, wait_for
 from textual.widgets import Input, Select
 
+from tui import state
 from tui.screens.live import LiveSociety
 from tui.screens.queue import QueueScreen
 from tui.screens.sessions import Sessions
 from tui.widgets.grid import SeatGrid
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Iterator[str]:
-    with serve(app_in(tmp_path)) as url:
-        yield url
-
-
-@pytest.fixture
-def client(base: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base, timeout=30) as client:
-        yield client
 
 
 async def finished(client: httpx.Client, session: str) -> None:
@@ -41,9 +29,14 @@ async def test_sessions_are_made_started_paused_forked_and_deleted(base: str, cl
         await pilot.press("n")
         await shows(pilot, "A new session")
         pilot.app.screen.query_one("#example", Select).value = "scripted"
-        pilot.app.screen.query_one("#seats", Input).value = "2x2"
+        pilot.app.screen.query_one("#seats", Input).value = "2 by 2"
         pilot.app.screen.query_one("#rounds", Input).value = "2"
         await pilot.click("#create")
+        await shows(pilot, "That can't be")
+        pilot.app.screen.query_one("#seats", Input).value = "2x2"
+        button = pilot.app.screen.query_one("#create")
+        await until(lambda: not button.has_class("-active"))  # till then it takes no second press
+        await pilot.press("enter")
         await until(lambda: isinstance(pilot.app.screen, LiveSociety))
         await shows(pilot, "live")
         await pilot.press("escape")
@@ -92,6 +85,32 @@ async def test_a_society_is_watched_as_it_happens(
         await shows(pilot, "by engagement")
 
 
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+async def test_a_filter_shows_its_lines_and_its_end_shows_all(
+    base: str, client: httpx.Client, size: tuple[int, int]
+) -> None:
+    session = create(client, seats="3x3", rounds=3)
+    await finished(client, session)
+    async with running(base, session, size=size) as pilot:
+        await shows(pilot, "all rounds are done")
+        for wanted, line in (
+            ("round:1 kind:asked A1", "A1 is asked (round 1)"),
+            ("kind:said B2", "B2 revises"),
+        ):
+            await pilot.press("slash")
+            await pilot.press(*["backspace"] * 40, *wanted, "enter")
+            await shows(pilot, line)
+            await pilot.press("slash")
+            await pilot.press(*["backspace"] * 40, "enter")
+            await shows(pilot, "all rounds are done")
+        await pilot.press("enter")  # only the seat under the cursor
+        await shows(pilot, "A1 revises")
+        await pilot.press("tab", "up")
+        await shows(pilot, "A1 revises")
+        await pilot.press("escape")
+        await shows(pilot, "all rounds are done")
+
+
 async def test_one_interaction_is_shown_whole(base: str, client: httpx.Client) -> None:
     session = create(client, seats="2x2", rounds=1)
     await finished(client, session)
@@ -137,7 +156,7 @@ async def test_a_person_joins_rates_answers_and_leaves(
 ) -> None:
     session = create(client, seats="2x2", rounds=1)
     async with running(base, session, person="Ann", size=size) as pilot:
-        await shows(pilot, "you are Ann")
+        await shows(pilot, "B1 ")
         pilot.app.screen.query_one(SeatGrid).focus()
         await pilot.press("t")
         await shows(pilot, "Take the seat A1")
@@ -187,6 +206,63 @@ async def test_a_person_joins_rates_answers_and_leaves(
         await pilot.press("a")
         shown = await shows(pilot, "n pairs")
         assert "alignment" in shown
+
+
+async def test_an_interaction_that_is_not_kept_is_read_from_the_server(
+    base: str, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "KEPT", 2)
+    session = create(client, seats="3x3", rounds=2)
+    await finished(client, session)
+    async with running(base, session) as pilot:
+        await shows(pilot, "all rounds are done")
+        watched = pilot.app.screen.watched  # type: ignore[attr-defined]
+        assert 1 not in watched.records
+        await pilot.press("slash")
+        await pilot.press(*"A1 kind:said", "enter")
+        await shows(pilot, "A1 revises")
+        await pilot.press("tab", "home", "enter")
+        shown = await shows(pilot, "draft of")
+        assert "revision of" in shown
+
+
+async def test_after_the_last_round_there_may_be_more(base: str, client: httpx.Client) -> None:
+    session = create(client, seats="2x2", rounds=1)
+    await finished(client, session)
+    async with running(base, session) as pilot:
+        await shows(pilot, "finished")
+        await pilot.press("space")
+        await shows(pilot, "How many in all?")
+        await pilot.press("enter")
+        await shows(pilot, "round 2 of 2")
+        await shows(pilot, "finished")
+        await pilot.press("t")
+        await shows(pilot, "Say who you are first")
+
+
+async def test_a_skip_is_said_twice_and_escape_frees_the_keys(base: str, client: httpx.Client) -> None:
+    session = create(client, seats="2x2", rounds=0)
+    async with running(base, session, person="Ann") as pilot:
+        await shows(pilot, "B1 ")
+        await pilot.press("t")
+        await shows(pilot, "Take the seat A1")
+        await pilot.press("ctrl+j")
+        await shows(pilot, "in A1")
+        question = {"question": "Is it right?", "seat": "A1", "society": False}
+        client.post(f"/api/v1/sessions/{session}/questions", json=question).raise_for_status()
+        await pilot.press("u")
+        await shows(pilot, "Answer the question")
+        await pilot.press("s", "s", "s")
+        await shows(pilot, "sss")
+        await pilot.press("escape")
+        await shows(pilot, "s skips")
+        await pilot.press("s")
+        await shows(pilot, "s once more")
+        assert len(client.get(f"/api/v1/sessions/{session}/snapshot").json()["open"]) == 1
+        await pilot.press("s")
+        await until(lambda: not client.get(f"/api/v1/sessions/{session}/snapshot").json()["open"])
+        events = client.get(f"/api/v1/sessions/{session}/events?limit=1000").text
+        assert "abstained" in events
 
 
 async def test_a_person_talks_with_one_seat_or_all(base: str, client: httpx.Client) -> None:

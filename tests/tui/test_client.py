@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,6 @@ from tui.settings import load_app_settings
 WATCH = "from tui.cli import watch; watch()"
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Iterator[str]:
-    with serve(app_in(tmp_path)) as url:
-        yield url
-
-
-@pytest.fixture
-def client(base: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base, timeout=30) as client:
-        yield client
-
-
 async def test_lines_hold_every_event_once(base: str, client: httpx.Client) -> None:
     session = create(client, seats="2x2", rounds=1)
     out = io.StringIO()
@@ -53,6 +40,7 @@ async def test_lines_hold_every_event_once(base: str, client: httpx.Client) -> N
         while "all rounds are done" not in out.getvalue():
             await asyncio.sleep(0.02)
     printing.cancel()
+    await asyncio.gather(printing, return_exceptions=True)
     lines = out.getvalue().splitlines()
     assert lines[0].startswith(f"# {session}: scripted, ready")
     numbers = [int(line.split()[0]) for line in lines if not line.startswith("#")]
@@ -72,6 +60,7 @@ async def test_frames_for_programs_are_the_servers(base: str, client: httpx.Clie
         while "interaction_finished" not in out.getvalue():
             await asyncio.sleep(0.02)
     printing.cancel()
+    await asyncio.gather(printing, return_exceptions=True)
     frames = [json.loads(line) for line in out.getvalue().splitlines()]
     assert frames[0] == {"type": "connection", "state": "connected"}
     assert [frame["type"] for frame in frames[1:3]] == ["session.hello", "session.snapshot"]
@@ -103,7 +92,10 @@ def test_the_command_prints_for_pipes(base: str, client: httpx.Client) -> None:
         (("http://127.0.0.1:9", "--plain"), 3, "sandbox serve"),
         (("--plain", "--replay"), 2, "sandbox sessions replay"),
         ((), 2, "--plain"),
-        (("one", "two"), 2, "no URL"),
+        (("one", "two"), 2, "no address"),
+        (("ftp://host", "--plain"), 2, "no address"),
+        (("127.0.0.1:9", "--plain"), 3, "sandbox serve"),
+        (("127.0.0.1:9", "nobody", "--plain"), 3, "sandbox serve"),
     ],
 )
 def test_what_can_not_be_is_told(arguments: tuple[str, ...], code: int, words: str) -> None:
@@ -168,6 +160,15 @@ async def test_what_is_over_for_good_is_said_and_not_tried_again(base: str, clie
         await waiting
 
 
+async def test_a_server_that_needs_a_key_says_where_it_goes(tmp_path: Path) -> None:
+    with serve(app_in(tmp_path, keyless=False)) as base:
+        for key in (None, "sbx_wrong"):
+            api = Api(base, key)
+            with pytest.raises(Refused, match="SANDBOX_KEY"):
+                await api.sessions()
+            await api.close()
+
+
 async def test_refusals_and_silence_have_their_errors(base: str) -> None:
     api = Api(base)
     try:
@@ -230,7 +231,7 @@ def test_play_serves_a_society_for_as_long_as_it_is_wanted(
     monkeypatch.setenv("SANDBOX_DATA_DIR", str(tmp_path))
     database = str(tmp_path / "play.db")
     with served("scripted", None, database) as (url, session), httpx.Client(base_url=url) as client:
-        wait_for(lambda: status(client, session) in ("running", "finished"))
+        wait_for(lambda: status(client, session) == "ready")
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{url}/healthz")
     with pytest.raises(UserError, match="did not start"), served("no-such-society", None, None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
@@ -10,9 +11,10 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
+from sandbox.errors import SandboxError
 from sandbox.rubric import Rubric
 from server.wire import commands as do
-from server.wire.views import CreateSession
+from server.wire.views import CreateSession, SessionView
 from tui.safe import content, plain
 
 _CLOSE = Binding("escape", "dismiss(None)", "Close")
@@ -60,14 +62,14 @@ class AskLine(ModalScreen[str | None]):
         self.dismiss(event.value.strip())
 
 
-class NewSession(ModalScreen[CreateSession | None]):
-    """Asks what society a new session is to be of."""
+class NewSession(ModalScreen[SessionView | None]):
+    """Asks what society a new session is to be of, and has ``make`` make it; what can't be is said here."""
 
     BINDINGS = [_CLOSE, Binding("ctrl+j,ctrl+enter", "submit", "Create")]
 
-    def __init__(self, examples: list[str]) -> None:
+    def __init__(self, examples: list[str], make: Callable[[CreateSession], Awaitable[SessionView]]) -> None:
         super().__init__()
-        self._examples = examples
+        self._examples, self._make = examples, make
 
     def compose(self) -> ComposeResult:
         """Example or file, and what may differ from it."""
@@ -89,15 +91,24 @@ class NewSession(ModalScreen[CreateSession | None]):
         """Create it."""
         self._create(start=event.button.id == "start")
 
+    def on_input_submitted(self) -> None:
+        """Create it, and start."""
+        self._create(start=True)
+
     def action_submit(self) -> None:
         """Create it, and start."""
         self._create(start=True)
 
     def _create(self, *, start: bool) -> None:
+        self.run_worker(self._made(start), exclusive=True)
+
+    async def _made(self, start: bool) -> None:
         try:
-            self.dismiss(self._wanted(start))
-        except (OSError, RuntimeError, ValueError) as error:
+            made = await self._make(self._wanted(start))
+        except (OSError, RuntimeError, ValueError, SandboxError) as error:
             self.query_one("#problem", Static).update(content(f"That can't be: {error}", "$text-error"))
+        else:
+            self.dismiss(made)
 
     def _wanted(self, start: bool) -> CreateSession:
         from pathlib import Path

@@ -15,6 +15,7 @@ from sandbox import events as ev
 from sandbox.records import InteractionRecord
 from server.wire import commands as do
 from tui.diffs import word_diff
+from tui.lines import number
 from tui.safe import content, plain
 from tui.screens.dialogs import AskLine, RateMessage, Target
 from tui.state import Watched, is_masked
@@ -69,7 +70,7 @@ class Interaction(Screen[None]):
         self.sub_title = f"interaction {self._number}"
         record = self.record
         if record is None:
-            self.query_one("#account", Static).update("It is not among those that are kept here any more.")
+            self.query_one("#account", Static).update("The log does not tell of it.")
             return
         pieces = account(record, self._watched, raw=self._is_raw, marks=self._marks)
         self.query_one("#account", Static).update(Content("\n").join(pieces))
@@ -141,8 +142,8 @@ def _account(record: InteractionRecord, watched: Watched, raw: bool, marks: bool
         rated = [rating for rating in record.ratings if rating.target == message.message]
         for rating in rated:
             yield _rating(rating, raw)
-    for (number, step), text in watched.typing.items():
-        if number == record.interaction:
+    for (interaction, step), text in watched.typing.items():
+        if interaction == record.interaction:
             yield Content("")
             yield content(f"{step} …", "bold $text-warning")
             yield content(text, "italic")
@@ -196,7 +197,7 @@ def _rating(rating: ev.RatingGiven, raw: bool) -> Content:
     elif rating.value is None:
         said = f"unparsed ({rating.unparsed})"
     else:
-        said = f"{rating.value:g} of {rating.scale.high}"
+        said = f"{number(rating.value)} of {rating.scale.high}"
     parts = [
         content(f"  {who:<8} {rating.dimension}: ", "$text-accent"),
         content(said, "bold"),

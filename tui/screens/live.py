@@ -15,7 +15,7 @@ from server.wire import frames as fr
 from tui.api import Api
 from tui.live import Connected, Ended, Item, Live, Lost
 from tui.safe import plain
-from tui.screens.dialogs import Confirm, TakeSeat
+from tui.screens.dialogs import AskLine, Confirm, TakeSeat
 from tui.screens.queue import QueueScreen
 from tui.screens.society import SocietyScreen
 from tui.state import Watched
@@ -32,13 +32,13 @@ class LiveSociety(SocietyScreen):
     """See the module."""
 
     BINDINGS = [
-        Binding("space", "run", "Start/pause", id="live.run"),
-        Binding("o", "step", "One round", id="live.step"),
-        Binding("x", "stop", "Stop", id="live.stop"),
+        Binding("space", "run", "Run", id="live.run"),
+        Binding("o", "step", "Round", id="live.step"),
+        Binding("x", "stop", "Stop", id="live.stop", show=False),
         Binding("t", "take", "Take seat", id="live.take"),
-        Binding("l", "leave", "Leave", id="live.leave"),
-        Binding("u", "queue", "Your turns", id="live.queue"),
-        Binding("m", "talk", "Message", id="live.talk"),
+        Binding("l", "leave", "Leave seat", id="live.leave", show=False),
+        Binding("u", "queue", "Turns", id="live.queue"),
+        Binding("m", "talk", "Talk", id="live.talk"),
         Binding("ctrl+r", "hurry", "Connect now", show=False, id="live.connect"),
     ]
 
@@ -70,12 +70,10 @@ class LiveSociety(SocietyScreen):
                 if self.watched is not None:
                     self.say("live", "$text-success")
             case Lost(why=why, wait_s=wait):
-                pending = (
-                    f" {self._live.unanswered} of yours wait to be sent." if self._live.unanswered else ""
-                )
+                count = self._live.unanswered
+                pending = f" {count} of yours wait to be sent." if count else ""
                 self.say(
-                    f"{plain(why)} Trying again within {wait:.0f} s (ctrl+r: now).{pending}",
-                    "$text-error",
+                    f"Trying again within {wait:.0f} s (ctrl+r: now).{pending} {plain(why)}", "$text-error"
                 )
             case Ended(why=why):
                 self.say(f"Over: {plain(why)}", "$text-error")
@@ -143,9 +141,22 @@ class LiveSociety(SocietyScreen):
         return True
 
     def action_run(self) -> None:
-        """Start or go on; or pause."""
-        running = self.watched is not None and self.watched.view.status == "running"
-        self._give(do.Pause() if running else do.Start())
+        """Start or go on; or pause. After the last round: how many more?"""
+        view = self.watched.view if self.watched else None
+        if view is not None and view.status == "finished":
+            asked = AskLine(f"All {view.rounds} rounds are done. How many in all?", str(view.rounds + 1))
+            self.app.push_screen(asked, self._given_rounds)
+        else:
+            running = view is not None and view.status == "running"
+            self._give(do.Pause() if running else do.Start())
+
+    def _given_rounds(self, text: str | None) -> None:
+        if text is None:
+            return
+        if not text.isdecimal() or not 0 < int(text) <= 100_000:
+            self.notify("Write a number of rounds, from 1 to 100,000.", severity="warning")
+            return
+        self._give(do.Start(rounds=int(text)))
 
     def action_step(self) -> None:
         """Run one round."""
@@ -159,7 +170,10 @@ class LiveSociety(SocietyScreen):
         """Take the seat under the cursor."""
         name = self.query_one(SeatGrid).seat
         seat = self.watched.seat(name) if self.watched else None
-        if seat is None:
+        if seat is None or self.watched is None:
+            return
+        if self.watched.person is None:
+            self.notify("Say who you are first: leave, and come back with --person NAME.", severity="warning")
             return
 
         def taken(command: do.Take | None) -> None:

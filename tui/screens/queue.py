@@ -56,6 +56,8 @@ class QueueScreen(Screen[None]):
         self._undoing: ev.TurnAwaited | None = None
         self._is_held = False
         """Whether the request went away under somebody's hands: their keys are not for the next one."""
+        self._skips: object = None
+        """The request that is skipped when it is said once more."""
 
     def compose(self) -> ComposeResult:
         """The request, then a place to write."""
@@ -81,13 +83,16 @@ class QueueScreen(Screen[None]):
         if key != self._shown and isinstance(self._shown, tuple) and self.query_one(TextArea).has_focus:
             self._is_held = True
             self.set_focus(None)
+        if self._undoing is not None:
+            self.query_one("#choice", Static).update(self._choice(turn))
+            return  # first that, then what has come meanwhile
         if self._is_held:
             gone = "Its time is over, or it was answered elsewhere. Copy what you need; n goes on."
             self.query_one("#choice", Static).update(content(gone, "$text-warning"))
             return
         if key != self._shown:
             self._shown = key
-            self._undoing = None
+            self._skips = None
             words = self.query_one(TextArea)
             words.load_text(self._queue.draft().text if turn else "")
             words.display = turn is not None and turn.scale is None
@@ -119,9 +124,11 @@ class QueueScreen(Screen[None]):
         again = self._undoing
         scale = again.scale if again else turn.scale if turn else None
         if scale is None:
-            return content(
-                "ctrl+j sends it, Escape goes back; what you wrote stays." if turn else "", "$text-muted"
-            )
+            if turn is None:
+                return content("")
+            writing = self.query_one(TextArea).has_focus
+            keys = "Escape for the other keys" if writing else "r writes, s skips, n next, b before, u undo"
+            return content(f"ctrl+j sends it; {keys}. What you wrote stays.", "$text-muted")
         value = self._queue.draft().value
         parts = [Content("Once more: ") if again else Content("")]
         for number in scale.values:
@@ -143,9 +150,13 @@ class QueueScreen(Screen[None]):
         """Leave the place to write, or the screen."""
         words = self.query_one(TextArea)
         turn = self._queue.front
-        if words.has_focus and turn is not None and turn.scale is not None:
-            words.display = False
+        if self._undoing is not None:
+            self._undoing = None
+            self.look()
+        elif words.has_focus:
+            words.display = turn is not None and turn.scale is None
             self.set_focus(None)
+            self.look()
         else:
             self.app.pop_screen()
 
@@ -166,7 +177,7 @@ class QueueScreen(Screen[None]):
     def action_reason(self) -> None:
         """Say why."""
         turn = self._queue.front
-        if turn is not None and turn.scale is not None:
+        if turn is not None:
             words = self.query_one(TextArea)
             words.load_text(self._queue.draft().text)
             words.display = True
@@ -199,8 +210,13 @@ class QueueScreen(Screen[None]):
         if self._is_held:
             return
         turn = self._queue.front
-        if turn is not None:
-            self._begin(turn, do.Skip(interaction=turn.interaction, step=turn.step))
+        if turn is None:
+            return
+        if self._skips != self._shown:
+            self._skips = self._shown
+            self.notify("It can't be taken back: s once more skips it.", severity="warning")
+            return
+        self._begin(turn, do.Skip(interaction=turn.interaction, step=turn.step))
 
     def _begin(self, turn: ev.TurnAwaited, command: do.Command) -> None:
         self._queue.begin(turn)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Header, Static
 
 from sandbox.errors import SandboxError
 from server.wire import commands as do
 from server.wire.snapshot import Snapshot
-from server.wire.views import CreateSession, SessionView
+from server.wire.views import SessionView
 from tui.api import Api
 from tui.safe import cell, content, cut, plain
 from tui.screens.dialogs import Confirm, NewSession
+from tui.screens.looking import LookingScreen
 from tui.state import series
 
-_EVERY_S = 2.0
 _COLUMNS = ("session", "society", "status", "round", "seats", "alignment", "events", "changed")
 
 
-class Sessions(Screen[None]):
+class Sessions(LookingScreen):
     """See the module."""
 
     BINDINGS = [
@@ -40,7 +39,6 @@ class Sessions(Screen[None]):
         self._api = api
         self._rows: list[SessionView] = []
         self._views: dict[str, Snapshot] = {}
-        self._is_looking = False
 
     def compose(self) -> ComposeResult:
         """A table, and a line for what is wrong."""
@@ -52,47 +50,26 @@ class Sessions(Screen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Look, and look again."""
-        self.sub_title = self._api.base
+        """The table first."""
+        self.sub_title = cut(self._api.base, 60)
         self.query_one(DataTable).focus()
-        self.set_interval(_EVERY_S, self.look)
-        self.look()
 
     def on_screen_resume(self) -> None:
         """What happened meanwhile."""
         self.look()
 
-    def look(self) -> None:
-        """Read the list anew."""
-        if self.app.screen is self and not self._is_looking:
-            self._is_looking = True  # a slow answer is waited for
-            self.run_worker(self._look_once(), group="look")
-
-    async def _look_once(self) -> None:
-        try:
-            await self._look()
-        finally:
-            self._is_looking = False
-
-    async def _look(self) -> None:
-        state = self.query_one("#state", Static)
-        try:
-            self._rows = await self._api.sessions()
-            self._views = {
-                row.session: self._views[row.session] for row in self._rows if row.session in self._views
-            }
-            self._fill()
-            for row in self._rows[:20]:
-                known = self._views.get(row.session)
-                if known is None or known.seq != row.events:
-                    self._views[row.session] = await self._api.snapshot(row.session)
-        except SandboxError as error:
-            state.update(content(str(error), "$text-error"))
-            return
-        state.update(
-            "" if self._rows else content("There are no sessions yet. Press n to make one.", "$text-muted")
-        )
+    async def read(self) -> str:
+        """The list; then, for the newest, what their snapshots say."""
+        self._rows = await self._api.sessions()
+        known = {row.session for row in self._rows}
+        self._views = {key: view for key, view in self._views.items() if key in known}
         self._fill()
+        for row in self._rows[:20]:
+            view = self._views.get(row.session)
+            if view is None or view.seq != row.events:
+                self._views[row.session] = await self._api.snapshot(row.session)
+        self._fill()
+        return "" if self._rows else "There are no sessions yet. Press n to make one."
 
     def _fill(self) -> None:
         table = self.query_one(DataTable)
@@ -153,7 +130,7 @@ class Sessions(Screen[None]):
             await self._api.perform(key, command)
         except SandboxError as error:
             self.notify(content(str(error)).plain, severity="error", markup=False)
-        await self._look()
+        self.look()
 
     def action_new(self) -> None:
         """Make a session."""
@@ -162,15 +139,13 @@ class Sessions(Screen[None]):
     async def _new(self) -> None:
         try:
             examples = list(await self._api.examples())
-            wanted: CreateSession | None = await self.app.push_screen_wait(NewSession(examples))
-            if wanted is None:
-                return
-            made = await self._api.create(wanted)
+            made: SessionView | None = await self.app.push_screen_wait(NewSession(examples, self._api.create))
         except SandboxError as error:
             self.notify(content(str(error)).plain, severity="error", timeout=10, markup=False)
             return
-        await self._look()
-        self.app.call_later(self.app.run_action, f"watch({made.session!r})")
+        self.look()
+        if made is not None:
+            self.app.call_later(self.app.run_action, f"watch({made.session!r})")
 
     def action_fork(self) -> None:
         """Another future for the same past."""
@@ -183,7 +158,7 @@ class Sessions(Screen[None]):
             self.notify(plain(f"{made.session} has the same past."), markup=False)
         except SandboxError as error:
             self.notify(content(str(error)).plain, severity="error", markup=False)
-        await self._look()
+        self.look()
 
     def action_delete(self) -> None:
         """Delete it, if that is meant."""
@@ -200,7 +175,7 @@ class Sessions(Screen[None]):
             await self._api.delete(key)
         except SandboxError as error:
             self.notify(content(str(error)).plain, severity="error", markup=False)
-        await self._look()
+        self.look()
 
 
 def _alignment(view: Snapshot) -> str:

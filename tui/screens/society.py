@@ -9,8 +9,11 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, Header, Static
 
+from sandbox.errors import SandboxError
 from tui.api import Api
 from tui.filters import Filter, parse
+from tui.lines import number
+from tui.recalling import interaction_at
 from tui.safe import content, cut, plain
 from tui.screens.agreement import AgreementScreen
 from tui.screens.dialogs import AskLine
@@ -30,9 +33,9 @@ class SocietyScreen(Screen[None]):
     BINDINGS = [
         Binding("escape", "back", "Back"),
         Binding("c", "charts", "Charts", id="society.charts"),
-        Binding("d", "dimension", "Dimension", id="society.dimension"),
+        Binding("d", "dimension", "Dimension", id="society.dimension", show=False),
         Binding("slash", "filter", "Filter", id="society.filter"),
-        Binding("a", "agreement", "Agreement", id="society.agreement"),
+        Binding("a", "agreement", "Agreement", id="society.agreement", show=False),
         Binding("y", "copy", "Copy", id="society.copy", show=False),
     ]
     send: Send | None = None
@@ -86,14 +89,15 @@ class SocietyScreen(Screen[None]):
         view = watched.view
         paused = f" ({view.paused})" if view.paused else ""
         seats = watched.own_seats()
+        ready = "  (space starts, o runs one round)" if view.status == "ready" else ""
         parts = [
-            f"{view.status}{paused}",
+            f"{view.status}{paused}{ready}",
+            f"you are {watched.person}" if watched.person else "",
+            f"in {', '.join(seats)}" if seats else "",
+            "blind" if watched.is_blind else "",
             f"round {view.round} of {view.rounds}",
             f"event {view.seq:,}",
             f"{len(watched.people) + watched.watching} here" if watched.people or watched.watching else "",
-            f"you are {watched.person}" if watched.person else "",
-            f"in {', '.join(seats)}" if seats else "",
-            "(blind: ratings are hidden until yours is in)" if watched.is_blind else "",
             f"filter {self._filter}" if not self._filter.is_empty else "",
         ]
         told = "  ".join(part for part in parts if part)
@@ -163,7 +167,7 @@ class SocietyScreen(Screen[None]):
     def _edges(self, watched: Watched) -> Content:
         lines = []
         for edge in list(watched.edges)[-_EDGES:]:
-            value = "hidden" if edge.masked else "unparsed" if edge.value is None else f"{edge.value:g}"
+            value = "hidden" if edge.masked else "unparsed" if edge.value is None else number(edge.value)
             lines.append(cut(f"{edge.rater} → {edge.centre}  {value}", 28))
         return content("\n".join(lines), "$text-accent")
 
@@ -230,5 +234,18 @@ class SocietyScreen(Screen[None]):
 
     def on_feed_opened(self, message: Feed.Opened) -> None:
         """One interaction whole."""
-        if self.watched is not None:
-            self.app.push_screen(Interaction(self.watched, message.interaction, self.send))
+        self.run_worker(self._open(message.interaction, message.seq), exclusive=True, group="open")
+
+    async def _open(self, number: int, seq: int) -> None:
+        watched = self.watched
+        if watched is None:
+            return
+        if number not in watched.records:
+            try:
+                record = await interaction_at(self.api, self.session, number, seq)
+            except SandboxError as error:
+                self.notify(plain(str(error)), severity="error", markup=False)
+                return
+            if record is not None:
+                watched.records[number] = record
+        self.app.push_screen(Interaction(watched, number, self.send))

@@ -38,7 +38,8 @@ class Charts(Widget):
             drafts = series(view.history, "draft", criterion.name)
             revisions = series(view.history, "revision", criterion.name)
             lines.append("")
-            lines.append(cut(f"{criterion.name}: {_newest(drafts, revisions)}", self.size.width))
+            told = _newest(drafts, revisions, is_blind=self._watched.is_blind)
+            lines.append(cut(f"{criterion.name}: {told}", self.size.width))
             drawn = chart(drafts, revisions, view.rubric.scale.low, view.rubric.scale.high, width, height)
             lines += [f"{label:>3} {row}" for label, row in drawn.rows]
             lines.append(f"    {drawn.ticks}")
@@ -58,9 +59,9 @@ def totals(watched: Watched) -> list[str]:
     ]
 
 
-def _newest(drafts: Rounds, revisions: Rounds) -> str:
+def _newest(drafts: Rounds, revisions: Rounds, *, is_blind: bool) -> str:
     if not drafts and not revisions:
-        return "no round has been rated yet"
+        return "hidden from you, who rate blind" if is_blind else "no round has been rated yet"
     said = []
     for name, known in (("draft", drafts), ("revision", revisions)):
         if known:

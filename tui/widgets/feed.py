@@ -48,9 +48,10 @@ class Feed(ScrollView, can_focus=True):
     class Opened(Message):
         """Somebody wants to see the interaction behind a line."""
 
-        def __init__(self, interaction: int) -> None:
+        def __init__(self, interaction: int, seq: int) -> None:
             super().__init__()
             self.interaction = interaction
+            self.seq = seq
 
     class Top(Message):
         """The oldest line is reached: there may be more in the log."""
@@ -80,11 +81,11 @@ class Feed(ScrollView, can_focus=True):
         Under somebody's cursor nothing moves: what is newer comes when they are back at the end, or want
         something else.
         """
-        if self.chosen is not None and wanted == self._wanted and self._entries and entries:
-            if entries[0].seq >= self._entries[0].seq:
-                return
-        elif wanted != self._wanted:
+        wanted_anew = wanted != self._wanted
+        if wanted_anew:
             self.chosen = None
+        elif self.chosen is not None and self._entries and entries and entries[0].seq >= self._entries[0].seq:
+            return
         older = len(entries) - len(self._entries) if self.chosen is not None else 0
         self._wanted = wanted
         self._entries, self._typing = entries, typing[-_TYPING:]
@@ -97,7 +98,7 @@ class Feed(ScrollView, can_focus=True):
         if self.chosen is None:
             self._follow()
         elif older:
-            self.scroll_to(y=self.scroll_offset.y + older, animate=False, immediate=True)
+            self._scroll_to_line(self.scroll_offset.y + older)
         self.refresh()
 
     def notify_style_update(self) -> None:
@@ -113,7 +114,13 @@ class Feed(ScrollView, can_focus=True):
 
     def _follow(self) -> None:
         """To the newest line, once it is known how high all of them are."""
-        self.call_after_refresh(lambda: self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True))
+        self.call_after_refresh(lambda: self._scroll_to_line(self.max_scroll_y))
+
+    def _scroll_to_line(self, y: int) -> None:
+        # By force: else nothing moves until the scrollbar of a list that has just grown is there.
+        self.scroll_to(y=y, animate=False, immediate=True, force=True)
+        if self.show_vertical_scrollbar:  # it was not told of what was scrolled before it was there
+            self.vertical_scrollbar.position = self.scroll_y
 
     def render_line(self, y: int) -> Strip:
         """One event."""
@@ -180,9 +187,9 @@ class Feed(ScrollView, can_focus=True):
             self.chosen = self._entries[wanted].seq
             top, height, row = self.scroll_offset.y, self.size.height, wanted + self._blank
             if row < top:
-                self.scroll_to(y=row, animate=False, immediate=True)
+                self._scroll_to_line(row)
             elif row >= top + height:
-                self.scroll_to(y=row - height + 1, animate=False, immediate=True)
+                self._scroll_to_line(row - height + 1)
         self.refresh()
 
     def action_open(self) -> None:
@@ -190,7 +197,7 @@ class Feed(ScrollView, can_focus=True):
         if entry := self.entry():
             told = line(entry.event)
             if told.interaction is not None:
-                self.post_message(self.Opened(told.interaction))
+                self.post_message(self.Opened(told.interaction, entry.seq))
 
     def entry(self) -> Entry | None:
         """The line under the cursor; the newest, if there is none."""

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.layout import CELL, Board, Look, board, look
+from tui.layout import CELL, WIDEST, Board, Look, board, look
 from tui.safe import fit
 from tui.state import Watched
 
@@ -27,7 +27,7 @@ class SeatGrid(ScrollView, can_focus=True):
         Binding("down", "move(1, 0)", "Seat below", show=False),
         Binding("left", "move(0, -1)", "Seat left", show=False),
         Binding("right", "move(0, 1)", "Seat right", show=False),
-        Binding("enter", "choose", "Only this seat", id="grid.choose"),
+        Binding("enter", "choose", "Only this seat", id="grid.choose", show=False),
     ]
 
     class Chosen(Message):
@@ -48,6 +48,7 @@ class SeatGrid(ScrollView, can_focus=True):
         super().__init__(id=id)
         self._board = Board(())
         self._looks: dict[str, Look] = {}
+        self._cell_width = CELL
         self.seat = ""
 
     def show(self, watched: Watched, dimension: str) -> None:
@@ -72,7 +73,9 @@ class SeatGrid(ScrollView, can_focus=True):
         }
         if self.seat not in self._looks:
             self.seat = next((name for row in self._board.rows for name in row if name), "")
-        size = Size(self._board.width * CELL, len(self._board.rows))
+        longest = max((len(name) for name in self._looks), default=0)
+        self._cell_width = min(max(longest + 5, CELL), WIDEST)
+        size = Size(self._board.width * self._cell_width, len(self._board.rows))
         if size != self.virtual_size:
             self.virtual_size = size
         self.refresh()
@@ -92,7 +95,7 @@ class SeatGrid(ScrollView, can_focus=True):
     def _cell(self, name: str | None, base: Style) -> Segment:
         shown = self._looks.get(name or "")
         if shown is None:
-            return Segment(" " * CELL, base)
+            return Segment(" " * self._cell_width, base)
         style = base
         if shown.level is not None:
             style += Style(color="#101010", bgcolor=_LEVELS[shown.level])
@@ -100,14 +103,14 @@ class SeatGrid(ScrollView, can_focus=True):
             style += Style(bold=True)
         if name == self.seat:
             style += Style(reverse=True, bold=True) if self.has_focus else Style(underline=True)
-        return Segment(fit(shown.text(), CELL), style)
+        return Segment(fit(shown.text(self._cell_width), self._cell_width), style)
 
     def action_move(self, down: int, right: int) -> None:
         """Go to the seat next to this one."""
         self.seat = self._board.near(self.seat, down, right)
         if place := self._board.find(self.seat):
             row, column = place
-            self.scroll_to_region(Region(column * CELL, row, CELL, 1), animate=False)
+            self.scroll_to_region(Region(column * self._cell_width, row, self._cell_width, 1), animate=False)
         self.refresh()
         self.post_message(self.Moved(self.seat))
 
@@ -119,7 +122,7 @@ class SeatGrid(ScrollView, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         """A click chooses a seat."""
         offset = self.scroll_offset
-        row, column = event.y + offset.y, (event.x + offset.x) // CELL
+        row, column = event.y + offset.y, (event.x + offset.x) // self._cell_width
         if row < len(self._board.rows) and column < len(self._board.rows[row]):
             self.seat = self._board.rows[row][column] or self.seat
             self.refresh()
