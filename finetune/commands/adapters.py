@@ -1,0 +1,163 @@
+"""``sandbox adapters``: what was trained, where it serves, and what can be done with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from sandbox.commands.console import again, counted, opened, print_json, safe, terminal, with_json, with_store
+from sandbox.errors import UserError
+from sandbox.running import Store
+from sandbox.settings import Settings
+from sandbox.store import lineage
+from sandbox.store.tables import AdapterRow
+
+
+@click.group(short_help="List, show, merge, delete adapters.")
+def adapters() -> None:
+    """List, show, merge, export and delete trained adapters."""
+
+
+@adapters.command("list")
+@with_json
+@with_store
+def list_adapters(as_json: bool, settings: Settings) -> None:
+    """The adapters, newest first."""
+    with opened(settings) as store:
+        rows = lineage.adapters(store.database)
+    console = terminal()
+    if not rows and not as_json:
+        console.print("No adapters yet. Train one with: sandbox train DATASET --base local/smollm2")
+        return
+    table = Table(pad_edge=False)
+    for column in ("adapter", "base", "method", "dataset", "preference", "made", ""):
+        table.add_column(column)
+    for row in rows:
+        card = json.loads(row.card)
+        if as_json:
+            print_json(card | {"path": row.path, "flagged": row.flagged, "is_there": _is_there(row)})
+        state = "flagged" if row.flagged else "" if _is_there(row) else "missing"
+        table.add_row(
+            Text(row.name),
+            Text(row.base),
+            card["options"]["method"],
+            safe(card["lineage"]["dataset"]),
+            _preference(card["metrics"]),
+            f"{row.created:%Y-%m-%d %H:%M}",
+            safe(state, "bold red"),
+        )
+    if not as_json:
+        console.print(table)
+
+
+@adapters.command()
+@click.argument("name")
+@with_json
+@with_store
+def show(name: str, as_json: bool, settings: Settings) -> None:
+    """One adapter: what it was made from, how it did, which seats it serves."""
+    with opened(settings) as store:
+        row = _row(store, name)
+        services = lineage.services(store.database, name)
+        data = next((d for d in lineage.datasets(store.database) if d.digest == row.dataset), None)
+        sources = lineage.sources(store.database, data.name) if data else []
+    card = json.loads(row.card)
+    if as_json:
+        print_json(
+            card
+            | {
+                "path": row.path,
+                "flagged": row.flagged,
+                "sources": [source._asdict() for source in sources],
+                "seats": [service._asdict() for service in services],
+            }
+        )
+        return
+    from finetune.adapters import Card, told
+
+    console = terminal()
+    console.print(safe(told(Card.model_validate(card)).split("---\n", 2)[2].strip()), soft_wrap=True)
+    console.print()
+    if row.flagged:
+        console.print(safe(f"flagged: {row.flagged}", "bold red"))
+    if not _is_there(row):
+        console.print(safe(f"Its files are missing: {row.path}", "bold red"))
+    for service in services:
+        console.print(safe(f"seat {service.seat} of {service.session}: {counted(service.calls, 'call')}"))
+    if not services:
+        seated = again(f"run village --model {row.base}#{row.name}")
+        console.print(f"It serves no seat yet. Seat it: {seated}", markup=False, soft_wrap=True)
+
+
+@adapters.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_store
+def delete(name: str, yes: bool, settings: Settings) -> None:
+    """Delete an adapter with its files."""
+    with opened(settings) as store:
+        row = _row(store, name)
+        seats = len({(s.session, s.seat) for s in lineage.services(store.database, name)})
+        if not yes:
+            served = f" {counted(seats, 'seat')} spoke through it." if seats else ""
+            click.confirm(f"Delete {name} and its files in {row.path} for good?{served}", abort=True)
+        lineage.forget_adapter(store.database, name)
+        shutil.rmtree(row.path, ignore_errors=True)
+    click.echo(f"{name} is deleted.")
+
+
+@adapters.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--merge", "merged", is_flag=True, help="The base model with the adapter in it.")
+@with_store
+def export(name: str, out: Path, merged: bool, settings: Settings) -> None:
+    """Copy an adapter for PEFT or vLLM; or, with --merge, write a whole model."""
+    _export(name, out, merged, settings)
+
+
+@adapters.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@with_store
+def merge(name: str, out: Path, settings: Settings) -> None:
+    """Write the base model with the adapter in it, as a whole model."""
+    _export(name, out, True, settings)
+
+
+def _export(name: str, out: Path, merged: bool, settings: Settings) -> None:
+    with opened(settings) as store:
+        row = _row(store, name)
+    if not _is_there(row):
+        raise UserError(
+            f"The files of '{name}' are missing: {row.path}. Restore them, or delete the adapter."
+        )
+    from finetune import adapters as files
+
+    if merged:
+        files.merge(Path(row.path), settings.cache_dir, out, settings.dtype)
+    else:
+        files.export(Path(row.path), out)
+    click.echo(f"{name} is written to {out}", err=True)
+
+
+def _row(store: Store, name: str) -> AdapterRow:
+    row = lineage.adapter(store.database, name)
+    if row is None:
+        raise UserError(f"There is no adapter '{name}'. List them with: sandbox adapters list")
+    return row
+
+
+def _is_there(row: AdapterRow) -> bool:
+    return (Path(row.path) / "adapter_model.safetensors").is_file()
+
+
+def _preference(metrics: dict[str, Any]) -> str:
+    before, after = metrics.get("before"), metrics.get("after")
+    return f"{before['accuracy']:.2f} → {after['accuracy']:.2f}" if before and after else ""

@@ -1,0 +1,471 @@
+"""``sandbox dataset``: what sessions said and rated, as training data; from other programs, and for them."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from finetune import making, publishing
+from finetune.comparisons import Choice
+from finetune.datasets import Card
+from finetune.formats import FORMATS, Pairing
+from finetune.groups import KINDS, Group
+from finetune.making import Selection
+from finetune.selecting import Report
+from sandbox.commands.console import (
+    POSITIVE,
+    SEED,
+    again,
+    counted,
+    number,
+    opened,
+    print_json,
+    safe,
+    short,
+    terminal,
+    with_json,
+    with_store,
+)
+from sandbox.errors import UserError
+from sandbox.running import Store
+from sandbox.settings import Settings
+from sandbox.store import lineage
+from sandbox.text import one_line
+
+_FORMS = click.Choice([*FORMATS, publishing.PARQUET])
+
+
+@click.group(short_help="Build, import, export training data.")
+def dataset() -> None:
+    """Build training data from sessions; import, show, export and push it."""
+
+
+def _mix(_: object, __: object, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    parts = text.split(":")
+    if len(parts) != len(KINDS) or not all(re.fullmatch(r"\d{1,6}(\.\d{1,6})?", part) for part in parts):
+        raise click.BadParameter(f"Write the shares of {', '.join(KINDS)}, as 5:1:1.")
+    shares = tuple(float(part) for part in parts)
+    if not any(shares):
+        raise click.BadParameter("At least one share must be more than 0.")
+    return shares
+
+
+def _kinds(_: object, __: object, text: str) -> tuple[Any, ...]:
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    if not wanted or (unknown := set(wanted) - set(KINDS)):
+        named = ", ".join(sorted(unknown)) if wanted else "none"
+        raise click.BadParameter(f"The kinds are {', '.join(KINDS)}; not {named}.")
+    return tuple(kind for kind in KINDS if kind in wanted)
+
+
+def _selecting(command: Any) -> Any:
+    for option in reversed(
+        (
+            click.option("--mix", callback=_mix, metavar="A:B:C", help="Shares of the kinds, as 5:1:1."),
+            click.option("--per-source-cap", "cap", type=POSITIVE, help="Most groups of one seat or person."),
+            click.option(
+                "--split",
+                type=click.FloatRange(0, 0.9),
+                default=0.0,
+                show_default=True,
+                help="Share of the questions to hold out.",
+            ),
+            click.option(
+                "--least",
+                type=POSITIVE,
+                default=1,
+                show_default=True,
+                help="Fewest rated candidates a group.",
+            ),
+            click.option("--seed", type=SEED, default=0, show_default=True),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@dataset.command()
+@click.argument("sessions", nargs=-1, required=True)
+@click.option("--name", help="The dataset's name (default: that of the first session).")
+@click.option("--kind", "kinds", callback=_kinds, default=",".join(KINDS), show_default=True)
+@click.option(
+    "--raters",
+    type=click.Choice(["people", "models", "all"]),
+    default="all",
+    show_default=True,
+    help="Whose ratings count.",
+)
+@click.option(
+    "--weight-people",
+    type=click.FloatRange(min=0, max=1e6),
+    default=1.0,
+    show_default=True,
+    help="How much a person's rating counts beside a model's.",
+)
+@click.option("--rubric", type=POSITIVE, help="Only ratings given under this version of the norms.")
+@click.option("--dimension", help="What is rated (default: what the peers rate by).")
+@click.option("--with-peers", is_flag=True, help="Let ratings count that models gave as peers.")
+@_selecting
+@with_json
+@with_store
+def build(
+    sessions: tuple[str, ...],
+    name: str | None,
+    kinds: Any,
+    raters: Any,
+    weight_people: float,
+    rubric: int | None,
+    dimension: str | None,
+    with_peers: bool,
+    mix: Any,
+    cap: int | None,
+    split: float,
+    least: int,
+    seed: int,
+    as_json: bool,
+    settings: Settings,
+) -> None:
+    """Rated candidates out of SESSIONS (keys, beginnings of keys, or `last`)."""
+    choice = Choice(kinds, raters, weight_people, rubric, dimension, with_peers)
+    with opened(settings) as store:
+        if name is None:
+            from sandbox.store.sessions import find
+
+            name = find(store.database, sessions[0]).key
+        card = making.build(store, settings, name, sessions, choice, Selection(mix, cap, split, seed, least))
+    _told(card, settings, as_json)
+
+
+@dataset.command("import")
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.option("--format", "form", type=_FORMS, required=True)
+@click.option("--name", help="The dataset's name (default: the file's).")
+@click.option("--chosen", type=float, default=6.0, show_default=True, help="Rating of what has no score.")
+@click.option("--rejected", type=float, default=2.0, show_default=True, help="And of the worse of a pair.")
+@click.option(
+    "--scale", default="1-7", show_default=True, metavar="LOW-HIGH", help="What ratings range over."
+)
+@click.option("--licence", default="", help="The licence of what is imported, as mit or apache-2.0.")
+@_selecting
+@with_json
+@with_store
+def import_(
+    file: Path,
+    form: str,
+    name: str | None,
+    chosen: float,
+    rejected: float,
+    scale: str,
+    licence: str,
+    mix: Any,
+    cap: int | None,
+    split: float,
+    least: int,
+    seed: int,
+    as_json: bool,
+    settings: Settings,
+) -> None:
+    """Take FILE (JSON lines, a JSON list, either gzipped, or Parquet) as training data."""
+    low, high = _scale(scale)
+    for rating in (chosen, rejected):
+        if not low <= rating <= high:
+            raise click.UsageError(
+                f"A rating of {rating:g} is not on the scale {scale}. Name another --scale."
+            )
+    pairing = Pairing(chosen=chosen, rejected=rejected, low=low, high=high)
+    form = "groups" if form == publishing.PARQUET else form
+    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", file.name.split(".")[0]).strip("-.") or "imported"
+    with opened(settings) as store:
+        selection = Selection(mix, cap, split, seed, least)
+        card = making.take_in(store, settings, name, file, form, pairing, selection, licence)
+    _told(card, settings, as_json)
+
+
+@dataset.command("list")
+@with_json
+@with_store
+def list_datasets(as_json: bool, settings: Settings) -> None:
+    """The datasets, newest first."""
+    with opened(settings) as store:
+        rows = lineage.datasets(store.database)
+        trained = {row.digest: lineage.trained_on(store.database, row.digest) for row in rows}
+    console = terminal()
+    if not rows and not as_json:
+        console.print("No datasets yet. Build one with: sandbox dataset build last --name NAME")
+        return
+    table = Table(pad_edge=False)
+    for column in ("dataset", "groups", "held out", "sessions", "adapters", "made", ""):
+        table.add_column(column)
+    for row in rows:
+        card = Card.model_validate_json(row.card)
+        adapters = [adapter.name for adapter in trained[row.digest]]
+        if as_json:
+            print_json(
+                card.model_dump(mode="json")
+                | {"path": row.path, "flagged": row.flagged, "adapters": adapters}
+            )
+        table.add_row(
+            Text(row.name),
+            str(card.report.train),
+            str(card.report.heldout),
+            str(len(card.sessions)),
+            safe(", ".join(adapters)),
+            f"{row.created:%Y-%m-%d %H:%M}",
+            safe("flagged" if row.flagged else "", "bold red"),
+        )
+    if not as_json:
+        console.print(table)
+
+
+@dataset.command()
+@click.argument("name")
+@click.option("--row", type=POSITIVE, help="One row in full, with every rating and where it comes from.")
+@click.option("--limit", type=click.IntRange(0, 100_000), default=5, show_default=True, help="Rows to show.")
+@with_json
+@with_store
+def show(name: str, row: int | None, limit: int, as_json: bool, settings: Settings) -> None:
+    """What a dataset holds."""
+    found = making.find(settings, name)
+    groups = [*found.parts.train, *found.parts.heldout]
+    if row is not None and row > len(groups):
+        raise click.UsageError(f"The dataset {found.card.name} has the rows 1 to {len(groups)}.")
+    chosen = list(enumerate(groups, 1))[slice(row - 1, row) if row else slice(0, limit)]
+    with opened(settings) as store:
+        record = lineage.dataset(store.database, found.card.name)
+        flagged = record.flagged if record and record.digest == found.card.digest else None
+        if as_json:
+            print_json(found.card.model_dump(mode="json") | {"flagged": flagged})
+            for place, group in chosen:
+                print_json({"row": place, "id": group.id, **group.model_dump(mode="json")})
+            return
+        console = terminal()
+        if row is not None:
+            _print_group(row, groups[row - 1])
+            _print_forward(store, found.card.digest)
+            return
+        _print_card(found.card)
+        if flagged:
+            console.print(safe(f"flagged: {flagged}", "bold red"))
+    for place, group in chosen:
+        console.print(short(f"{place:>5} {group.kind}: {group.question}", console.width))
+    if groups:
+        console.print(
+            f"\nOne row in full: {again(f'dataset show {found.card.name} --row N')}",
+            style="dim",
+            markup=False,
+        )
+
+
+@dataset.command()
+@click.argument("reference")
+@with_json
+@with_store
+def trace(reference: str, as_json: bool, settings: Settings) -> None:
+    """What became of a message or rating: SESSION/ID, as village-k3m9ab/4.draft.
+
+    The rows that know it, the adapters trained on them, the seats they serve.
+    """
+    session, _, local = reference.partition("/")
+    if not session or not local:
+        raise click.UsageError(
+            "Write SESSION/MESSAGE, as village-k3m9ab/4.draft; see `sandbox sessions show`."
+        )
+    console = terminal()
+    found = 0
+    with opened(settings) as store:
+        from sandbox.store.sessions import find
+
+        key = find(store.database, session).key
+        for row in lineage.made_from(store.database, key):
+            held = making.find(settings, row.path)
+            for place, group in making.rows_with(held, f"{key}/{local}"):
+                found += 1
+                adapters = lineage.trained_on(store.database, row.digest)
+                seats = {a.name: lineage.services(store.database, a.name) for a in adapters}
+                if as_json:
+                    print_json(
+                        {
+                            "dataset": row.name,
+                            "row": place,
+                            "id": group.id,
+                            "kind": group.kind,
+                            "adapters": {n: [s._asdict() for s in served] for n, served in seats.items()},
+                        }
+                    )
+                    continue
+                console.print(safe(f"dataset {row.name}, row {place} ({group.kind})", "bold"))
+                _print_services(seats)
+    if not found and not as_json:
+        console.print(safe(f"No dataset knows {key}/{local}."))
+
+
+@dataset.command()
+@click.argument("name")
+@click.option("--format", "form", type=_FORMS, default="groups", show_default=True)
+@click.option("--part", type=click.Choice(["train", "heldout", "all"]), default="train", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="A file (a folder for parquet); else standard output."
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="How far apart the ratings of a pair are at least; equal ones are never a pair.",
+)
+@click.option("--names", is_flag=True, help="People's names instead of pseudonyms.")
+@with_store
+def export(
+    name: str, form: str, part: str, out: Path | None, margin: float, names: bool, settings: Settings
+) -> None:
+    """A dataset in another program's format."""
+    found = making.find(settings, name)
+    if form == publishing.PARQUET:
+        if out is None:
+            raise click.UsageError("Parquet is a folder: name it with --out.")
+        count = publishing.export_parquet(found, out, names=names)
+    elif out is None:
+        publishing.export(found, form, part, Pairing(margin=margin), sys.stdout, names=names)
+        return
+    else:
+        try:
+            with out.open("w", encoding="utf-8") as file:
+                count = publishing.export(found, form, part, Pairing(margin=margin), file, names=names)
+        except OSError as error:
+            raise UserError(f"'{out}' can't be written: {error.strerror}.") from error
+    click.echo(f"{counted(count, 'row')} of {form} written to {out}", err=True)
+
+
+@dataset.command()
+@click.argument("name")
+@click.argument("repository")
+@click.option("--public", is_flag=True, help="For everybody to see; else for you alone.")
+@with_store
+def push(name: str, repository: str, public: bool, settings: Settings) -> None:
+    """Upload a dataset to the Hugging Face hub as REPOSITORY (OWNER/NAME), under pseudonyms."""
+    found = making.find(settings, name)
+    with tempfile.TemporaryDirectory() as workshop:
+        address = publishing.push(found, repository, Path(workshop), private=not public)
+    click.echo(address)
+
+
+@dataset.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_store
+def delete(name: str, yes: bool, settings: Settings) -> None:
+    """Delete a dataset. The adapters trained on it stay, and keep its digest."""
+    with opened(settings) as store:
+        if not yes:
+            click.confirm(f"Delete the dataset {name} for good?", abort=True)
+        making.delete(store, settings, name)
+    click.echo(f"{name} is deleted.")
+
+
+def _scale(text: str) -> tuple[float, float]:
+    match = re.fullmatch(r"(\d{1,3})-(\d{1,3})", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise click.UsageError("Write the scale as LOW-HIGH, as 1-7.")
+    return float(match[1]), float(match[2])
+
+
+def _told(card: Card, settings: Settings, as_json: bool) -> None:
+    if as_json:
+        print_json(card.model_dump(mode="json") | {"path": str(making.datasets_dir(settings) / card.name)})
+        return
+    _print_card(card)
+    terminal().print(
+        f"\nTrain on it: {again(f'train {card.name} --base local/smollm2 --name ADAPTER')}",
+        style="dim",
+        markup=False,
+    )
+
+
+def _print_card(card: Card) -> None:
+    console = terminal()
+    report: Report = card.report
+    console.print(
+        safe(
+            f"{card.name}: {counted(report.train, 'group')} to train on, {report.heldout} held out "
+            f"(digest {card.digest[:12]})"
+        )
+    )
+    if card.sessions:
+        console.print(safe(f"sessions: {', '.join(card.sessions)}; people: {card.people}"))
+    table = Table(pad_edge=False)
+    for column in ("kind", "groups", "ratings", "mean", "spread", "by value"):
+        table.add_column(column)
+    for kind, count in report.rows.items():
+        spread = report.spread.get(kind)
+        table.add_row(
+            kind,
+            str(count),
+            str(spread.n if spread else 0),
+            number(spread.mean if spread else None),
+            number(spread.deviation if spread else None),
+            "  ".join(f"{value}:{n}" for value, n in spread.counts.items()) if spread else "",
+        )
+    console.print(table)
+    sizes = ", ".join(f"{n} with {size}" for size, n in report.candidates.items())
+    console.print(f"candidates a group: {sizes}")
+    for who, agreed in report.agreement.items():
+        if agreed.alpha is None:
+            continue
+        within = "" if agreed.low is None else f" (95 %: {agreed.low:.2f} to {agreed.high:.2f})"
+        console.print(
+            safe(
+                f"agreement, {who}: alpha {agreed.alpha:.2f}{within} over {counted(agreed.units, 'message')}"
+            )
+        )
+    for reason, count in report.dropped.items():
+        console.print(safe(f"left out: {count} {reason}", "dim"))
+
+
+def _print_group(place: int, group: Group) -> None:
+    console = terminal()
+    console.print(safe(f"row {place} ({group.id}): {group.kind}, of {group.session or 'a file'}", "bold"))
+    for turn in group.prompt:
+        console.print(safe(f"{turn.role}:", "bold"))
+        console.print(safe(turn.content))
+    ranked = group.rated + tuple(c for c in group.candidates if c.rating is None)
+    for candidate in ranked:
+        rated = "not rated" if candidate.rating is None else f"{candidate.rating:.2f} of {group.high:g}"
+        console.print(safe(f"\n{rated}  {candidate.person or candidate.seat} {candidate.model}", "bold"))
+        console.print(safe(candidate.text))
+        if candidate.messages:
+            console.print(safe(f"  said in {', '.join(candidate.messages)}", "dim"))
+        for judgement in candidate.judgements:
+            who = judgement.person or judgement.rater
+            console.print(
+                safe(
+                    f"  {who}: {judgement.value:g} ({judgement.method}, rubric {judgement.rubric})  "
+                    f"{judgement.reference}  {one_line(judgement.reason, 100)}",
+                    "dim",
+                )
+            )
+
+
+def _print_forward(store: Store, digest: str) -> None:
+    adapters = lineage.trained_on(store.database, digest)
+    _print_services({a.name: lineage.services(store.database, a.name) for a in adapters})
+
+
+def _print_services(seats: dict[str, list[lineage.Service]]) -> None:
+    console = terminal()
+    for adapter, served in seats.items():
+        console.print(safe(f"  adapter {adapter}", "bold"))
+        for service in served:
+            console.print(
+                safe(f"    seat {service.seat} of {service.session}: {counted(service.calls, 'call')}")
+            )
+    if not seats:
+        console.print("  no adapter was trained on it yet", style="dim")

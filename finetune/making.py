@@ -1,0 +1,180 @@
+"""Makes datasets: out of stored sessions, or of files from elsewhere; and puts them on record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from finetune import datasets, formats
+from finetune.comparisons import Choice, compare
+from finetune.datasets import Card, Dataset, require_name
+from finetune.formats import Pairing
+from finetune.groups import Group
+from finetune.selecting import capped, mixed, parted, report
+from sandbox.errors import UserError
+from sandbox.running import Store
+from sandbox.settings import Settings
+from sandbox.store import lineage, sessions
+from sandbox.store.consents import versions_of
+
+
+class Selection(NamedTuple):
+    """Which of the groups are taken. ``mix`` are the shares of the kinds, ``split`` what is held out."""
+
+    mix: tuple[float, ...] | None = None
+    cap: int | None = None
+    split: float = 0.0
+    seed: int = 0
+    least: int = 1
+
+
+def datasets_dir(settings: Settings) -> Path:
+    """The folder in which datasets lie by name."""
+    return settings.data_dir / "datasets"
+
+
+def find(settings: Settings, reference: str) -> Dataset:
+    """The dataset of a name, or in a folder. Raises ``UserError``."""
+    folder = Path(reference).expanduser()
+    if datasets.NAME.fullmatch(reference) and not (folder / "card.json").is_file():
+        folder = datasets_dir(settings) / reference
+    return datasets.read(folder)
+
+
+def build(
+    store: Store,
+    settings: Settings,
+    name: str,
+    references: Sequence[str],
+    choice: Choice,
+    selection: Selection,
+) -> Card:
+    """A dataset of what some sessions said and rated. Raises ``UserError`` if nothing of it can be used."""
+    require_name(name)
+    groups: list[Group] = []
+    dropped: Counter[str] = Counter()
+    keys: list[str] = []
+    for reference in references:
+        key = sessions.find(store.database, reference).key
+        if key in keys:
+            continue
+        keys.append(key)
+        compared = compare(key, (recorded.event for recorded in store.log.read(key)), choice)
+        groups += compared.groups
+        dropped += compared.dropped
+    if not groups:
+        reasons = (
+            "; ".join(f"{count} {reason}" for reason, count in dropped.most_common()) or "nothing was said"
+        )
+        raise UserError(
+            f"Nothing in {', '.join(keys)} can be trained on: {reasons}. A session needs answers that "
+            "observers or people rated."
+        )
+    made: dict[str, Any] = {
+        "kinds": choice.kinds,
+        "raters": choice.raters,
+        "weight_people": choice.weight_people,
+    }
+    made |= {"rubric": choice.rubric, "dimension": choice.dimension, "with_peers": choice.with_peers}
+    return _keep(store, settings, name, groups, selection, dropped, made, tuple(keys))
+
+
+def take_in(
+    store: Store,
+    settings: Settings,
+    name: str,
+    file: Path,
+    form: str,
+    pairing: Pairing,
+    selection: Selection,
+    licence: str = "",
+) -> Card:
+    """A dataset of a file's rows. Raises ``UserError`` that names the row that can't be read."""
+    require_name(name)
+    groups = formats.read(form, datasets.read_rows(file), pairing)
+    if not groups:
+        raise UserError(f"There is no row in {file}.")
+    made = {"imported": file.name, "format": form, **pairing._asdict()}
+    return _keep(store, settings, name, groups, selection, Counter(), made, (), licence)
+
+
+def delete(store: Store, settings: Settings, name: str) -> None:
+    """Delete a dataset of ours; adapters trained on it keep its digest. Raises ``UserError``."""
+    import shutil
+
+    row = lineage.dataset(store.database, name)
+    folder = datasets_dir(settings) / require_name(name)
+    if row is None and not folder.is_dir():
+        raise UserError(f"There is no dataset '{name}'. List them with: sandbox dataset list")
+    lineage.forget_dataset(store.database, name)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep(
+    store: Store,
+    settings: Settings,
+    name: str,
+    groups: list[Group],
+    selection: Selection,
+    dropped: Counter[str],
+    made: dict[str, Any],
+    keys: tuple[str, ...],
+    licence: str = "",
+) -> Card:
+    if lineage.dataset(store.database, name) is not None:
+        raise UserError(f"There is a dataset '{name}' already. Choose another --name, or delete it first.")
+    kept = [group for group in groups if len(group.rated) >= selection.least]
+    dropped["groups of fewer rated candidates than wanted"] += len(groups) - len(kept)
+    if selection.cap is not None:
+        kept = capped(kept, selection.cap, selection.seed, dropped)
+    if selection.mix is not None:
+        kept = mixed(kept, selection.mix, selection.seed, dropped)
+    parts = parted(kept, selection.split, selection.seed)
+    if not parts.train:
+        raise UserError(
+            "Nothing is left to train on. Take more sessions, or a smaller --split, --least or --mix."
+        )
+    held = [lineage.Source(*pair) for pair in sorted(_sources(kept))]
+    people = sorted({source.person for source in held if source.person})
+    consents = versions_of(store.database, [(source.session, source.person) for source in held])
+    chosen = {"mix": selection.mix, "cap": selection.cap, "split": selection.split, "seed": selection.seed}
+    card = datasets.write(
+        datasets_dir(settings) / name,
+        parts,
+        report(parts, dropped),
+        sessions=keys,
+        people=len(people),
+        consents=consents,
+        licence=licence,
+        made=made | chosen | {"least": selection.least},
+    )
+    folder = str(datasets_dir(settings) / name)
+    lineage.add_dataset(store.database, name, folder, card.digest, card.model_dump_json(), held)
+    return card
+
+
+def _sources(groups: Sequence[Group]) -> set[tuple[str, str]]:
+    """The sessions that groups come from, with each person whose words or ratings are in them."""
+    found: set[tuple[str, str]] = set()
+    for group in groups:
+        if not group.session:
+            continue
+        found.add((group.session, ""))
+        for candidate in group.candidates:
+            people = (candidate.person, *(judgement.person for judgement in candidate.judgements))
+            found.update((group.session, person) for person in people if person)
+    return found
+
+
+def rows_with(dataset: Dataset, reference: str) -> list[tuple[int, Group]]:
+    """The rows (from 1, held-out ones after the others) that know a message or rating by its id."""
+    found = []
+    for place, group in enumerate([*dataset.parts.train, *dataset.parts.heldout], 1):
+        known = {reference for c in group.candidates for reference in c.messages}
+        known |= {j.reference for c in group.candidates for j in c.judgements}
+        known |= {j.target for c in group.candidates for j in c.judgements}
+        if reference in known:
+            found.append((place, group))
+    return found

@@ -1,0 +1,112 @@
+"""How often a model finds the better rated of two replies the likelier one, with a bootstrap interval."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from finetune.encode import Encoded
+from finetune.scoring import Way, score
+
+
+class Preference(BaseModel):
+    """Share of pairs put right, by mean and by summed token log-likelihood; ``low`` to ``high`` hold 95 %.
+
+    ``margin`` is the mean difference of mean log-likelihoods, in nats a token. Pairs of equal rating don't
+    count; intervals resample groups.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    accuracy: float
+    low: float
+    high: float
+    by_sum: float
+    margin: float
+    pairs: int
+    groups: int
+    best_loss: float
+
+
+class _Group(BaseModel):
+    right: float
+    by_sum: float
+    margin: float
+    pairs: int
+
+
+@torch.no_grad()
+def preference(
+    model: Any,
+    rows: Sequence[Encoded],
+    way: Way,
+    pad: int,
+    *,
+    batch: int = 8,
+    seed: int = 0,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Preference | None:
+    """Measure on rows; None where no two candidates differ in rating."""
+    was_training = model.training
+    model.eval()
+    told: list[_Group] = []
+    best: list[float] = []
+    ordered = sorted(rows, key=lambda row: row.length)
+    try:
+        for start in range(0, len(ordered), batch):
+            some = ordered[start : start + batch]
+            scores = score(model, some, way, pad)
+            for row, total, mean in zip(some, scores.total.tolist(), scores.mean.tolist(), strict=True):
+                told.append(_compared(row, total, mean))
+                best.append(mean[row.ratings.index(max(row.ratings))])
+            on_progress(len(some))
+    finally:
+        model.train(was_training)
+    counted = [group for group in told if group.pairs]
+    if not counted:
+        return None
+    low, high = interval(counted, lambda these: _share(these, "right"), seed)
+    return Preference(
+        accuracy=_share(counted, "right"),
+        low=low,
+        high=high,
+        by_sum=_share(counted, "by_sum"),
+        margin=_share(counted, "margin"),
+        pairs=sum(group.pairs for group in counted),
+        groups=len(counted),
+        best_loss=sum(best) / len(best),
+    )
+
+
+def interval(
+    groups: Sequence[_Group], figure: Callable[[Sequence[_Group]], float], seed: int, resamples: int = 1000
+) -> tuple[float, float]:
+    """The 95 % bootstrap interval of a figure over groups."""
+    chance = random.Random(seed)
+    found = sorted(figure(chance.choices(groups, k=len(groups))) for _ in range(resamples))
+    return found[int(0.025 * resamples)], found[int(0.975 * resamples)]
+
+
+def _compared(row: Encoded, total: Sequence[float], mean: Sequence[float]) -> _Group:
+    right = by_sum = margin = 0.0
+    pairs = 0
+    for a, rating in enumerate(row.ratings):
+        for b, other in enumerate(row.ratings):
+            if rating > other:
+                pairs += 1
+                right += _won(mean[a], mean[b])
+                by_sum += _won(total[a], total[b])
+                margin += mean[b] - mean[a]
+    return _Group(right=right, by_sum=by_sum, margin=margin, pairs=pairs)
+
+
+def _won(better: float, worse: float) -> float:
+    return 0.5 if better == worse else float(better < worse)
+
+
+def _share(groups: Sequence[_Group], name: str) -> float:
+    total: float = sum(getattr(group, name) for group in groups)
+    return total / max(sum(group.pairs for group in groups), 1)

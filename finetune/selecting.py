@@ -1,0 +1,169 @@
+"""Which groups make a dataset: the mix of kinds, a cap for every source, what is held out; and the report.
+
+Pure. What is left out is counted by reason, never in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from finetune.agreement import agreement
+from finetune.groups import KINDS, Group, Kind
+from sandbox.errors import UserError
+
+
+class Parts(NamedTuple):
+    """The groups to train on, and those held out. No question is in both."""
+
+    train: list[Group]
+    heldout: list[Group]
+
+
+class Spread(BaseModel):
+    """The ratings of a kind's candidates: how many, mean, standard deviation, counts by value."""
+
+    model_config = ConfigDict(frozen=True)
+    n: int
+    mean: float | None
+    deviation: float | None
+    counts: dict[str, int]
+
+
+class Agreed(BaseModel):
+    """Krippendorff's ordinal alpha among some raters, with its interval, units and ratings."""
+
+    model_config = ConfigDict(frozen=True)
+    alpha: float | None
+    low: float | None
+    high: float | None
+    units: int
+    ratings: int
+
+
+class Report(BaseModel):
+    """What a dataset holds and what was dropped on the way."""
+
+    model_config = ConfigDict(frozen=True)
+    train: int
+    heldout: int
+    rows: dict[str, int]
+    candidates: dict[str, int]
+    spread: dict[str, Spread]
+    agreement: dict[str, Agreed]
+    dropped: dict[str, int]
+
+
+def mixed(groups: Sequence[Group], mix: Sequence[float], seed: int, dropped: Counter[str]) -> list[Group]:
+    """As many groups of each kind as ``mix`` (imitation, self-critic, realignment) says, chosen by seed.
+
+    The kind that is scarcest for its share decides how many there are in all. Raises ``UserError`` if a
+    kind that has a share has no group at all.
+    """
+    shares = {kind: share for kind, share in zip(KINDS, mix, strict=True) if share > 0}
+    by_kind: dict[Kind, list[int]] = {kind: [] for kind in shares}
+    for place, group in enumerate(groups):
+        if group.kind in by_kind:
+            by_kind[group.kind].append(place)
+    if empty := [kind for kind, places in by_kind.items() if not places]:
+        raise UserError(
+            f"There is no group of kind {', '.join(empty)}, so the mix can't be kept. Give it the share 0, "
+            "or build without --mix."
+        )
+    unit = min(len(places) / shares[kind] for kind, places in by_kind.items())
+    chance = random.Random(seed)
+    kept: set[int] = set()
+    for kind, places in by_kind.items():
+        kept.update(chance.sample(places, max(1, int(unit * shares[kind] + 1e-9))))
+    dropped["left out for the mix"] += len(groups) - len(kept)
+    return [group for place, group in enumerate(groups) if place in kept]
+
+
+def capped(groups: Sequence[Group], most: int, seed: int, dropped: Counter[str]) -> list[Group]:
+    """At most so many groups of one source (who said the best of it), chosen by seed."""
+    by_source: dict[str, list[int]] = defaultdict(list)
+    for place, group in enumerate(groups):
+        by_source[group.source].append(place)
+    chance = random.Random(seed)
+    kept = {place for places in by_source.values() for place in chance.sample(places, min(most, len(places)))}
+    dropped["over the cap of their source"] += len(groups) - len(kept)
+    return [group for place, group in enumerate(groups) if place in kept]
+
+
+def parted(groups: Iterable[Group], share: float, seed: int) -> Parts:
+    """About ``share`` of the questions held out, with all that belongs to them.
+
+    A question falls on the same side in every dataset of the same seed and share.
+    """
+    parts = Parts([], [])
+    for group in groups:
+        digest = hashlib.sha256(f"{seed}\0{' '.join(group.question.split())}".encode()).digest()
+        held = int.from_bytes(digest[:8], "big") / 2**64 < share
+        (parts.heldout if held else parts.train).append(group)
+    return parts
+
+
+def report(parts: Parts, dropped: Counter[str]) -> Report:
+    """What the parts hold."""
+    groups = [*parts.train, *parts.heldout]
+    spread = {}
+    for kind in KINDS:
+        ratings = [c.rating for g in groups if g.kind == kind for c in g.candidates if c.rating is not None]
+        if ratings:
+            spread[kind] = Spread(
+                n=len(ratings),
+                mean=statistics.fmean(ratings),
+                deviation=statistics.stdev(ratings) if len(ratings) > 1 else None,
+                counts={str(v): n for v, n in sorted(Counter(round(rating) for rating in ratings).items())},
+            )
+    return Report(
+        train=len(parts.train),
+        heldout=len(parts.heldout),
+        rows=dict(Counter(group.kind for group in groups)),
+        candidates={str(n): c for n, c in sorted(Counter(len(g.candidates) for g in groups).items())},
+        spread=spread,
+        agreement=_agreements(groups),
+        dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+    )
+
+
+def _agreements(groups: Sequence[Group]) -> dict[str, Agreed]:
+    """Agreement among all raters, among people, among models, and of people with models."""
+    units: dict[str, dict[str, float]] = defaultdict(dict)
+    people: set[str] = set()
+    for group in groups:
+        for candidate in group.candidates:
+            for judgement in candidate.judgements:
+                rater = judgement.person or judgement.rater
+                units[judgement.target][rater] = judgement.value
+                if judgement.person:
+                    people.add(rater)
+    told: dict[str, Agreed] = {}
+    every = list(units.values())
+    for name, these in (
+        ("all", every),
+        ("people", [{r: v for r, v in unit.items() if r in people} for unit in every]),
+        ("models", [{r: v for r, v in unit.items() if r not in people} for unit in every]),
+        ("people and models", [_means(unit, people) for unit in every]),
+    ):
+        found = agreement(these)
+        if found.units:
+            told[name] = Agreed(
+                alpha=found.alpha, low=found.low, high=found.high, units=found.units, ratings=found.pairable
+            )
+    return told
+
+
+def _means(unit: dict[str, float], people: set[str]) -> dict[str, float]:
+    """The people's mean and the models' mean of a unit, as two raters."""
+    sides = {
+        "people": [value for rater, value in unit.items() if rater in people],
+        "models": [value for rater, value in unit.items() if rater not in people],
+    }
+    return {name: round(statistics.fmean(values)) for name, values in sides.items() if values}

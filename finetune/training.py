@@ -1,0 +1,368 @@
+"""Trains one adapter: from a dataset and a base model to a folder with its card; can be interrupted.
+
+The work lies in a run folder until the adapter is saved. Under ``torchrun`` every process runs this; only the
+first writes. It knows no database and no command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from finetune import adapters
+from finetune.adapters import Card, Lineage, Metrics
+from finetune.datasets import Dataset
+from finetune.encode import Encoded, after_cue, encode
+from finetune.ordering import order
+from finetune.preference import Preference, preference
+from finetune.scoring import Found, Way, find_way
+from finetune.settings import TrainingOptions
+from finetune.trainer import AlignmentTrainer, JsonLines, Rows, last_complete
+from sandbox.errors import UserError
+from sandbox.models import fingerprint, weights
+from sandbox.models.spec import parse
+
+_BEFORE = "before.json"
+_PLAN = "plan.json"
+LOG = "log.jsonl"
+
+
+class Progress(NamedTuple):
+    """Where a training stands: what it does, how far it is, and the loss."""
+
+    doing: str
+    done: int
+    of: int
+    loss: float | None = None
+
+
+Listener = Callable[[Progress], None]
+
+
+class Job(NamedTuple):
+    """What is to be trained, where the work lies, and where the adapter goes."""
+
+    dataset: Dataset
+    base: str
+    name: str
+    options: TrainingOptions
+    run: Path
+    out: Path
+    cache: Path
+
+
+def is_first() -> bool:
+    """Whether this is the only process, or the first of those that ``torchrun`` started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def base_name(base: str) -> str:
+    """The name of the local model that ``base`` means: ``local/NAME``, a folder or a hub's name."""
+    spec = parse(base if base.startswith("local/") else f"local/{base}")
+    if spec.adapter:
+        raise UserError("Train on a base model, not on one of its adapters: leave out what stands after '#'.")
+    return spec.name
+
+
+def train(job: Job, *, resume: bool = False, on_progress: Listener = lambda _: None) -> Card:
+    """Train, save, and return the adapter's card.
+
+    Raises ``UserError`` for what can't be trained, ``ModelError`` for a base model that can't be had and
+    ``TrainingFailed`` when the loss is no number any more.
+    """
+    from peft import PeftModel
+    from transformers import set_seed
+
+    start = time.monotonic()
+    options = job.options
+    _prepare(job, resume)
+    set_seed(options.seed)
+    name = base_name(job.base)
+    on_progress(Progress(f"loading local/{name}", 0, 0))
+    loaded = weights.load(name, job.cache, device=options.device, dtype=options.dtype)
+    model: PeftModel = _with_adapter(loaded.model, options)
+    window = min(loaded.window, options.max_length)
+    chain = options.method == "chain-of-hindsight"
+    groups = job.dataset.parts.train
+    encoding = encode(groups, loaded.tokenizer, window, candidates=options.candidates, chain=chain)
+    if not encoding.rows:
+        raise UserError(f"Nothing can be trained on: {_reasons(encoding.dropped)}.")
+    held = encode(job.dataset.parts.heldout, loaded.tokenizer, window, every=True).rows
+    if chain:
+        held = [after_cue(loaded.tokenizer, row) for row in held]
+    pad = loaded.tokenizer.pad_token_id
+    found = _way(model, [*encoding.rows, *held], pad, options)
+    before = _measured_before(job, model, held, found.way, pad, on_progress)
+    places = order(
+        [row.length for row in encoding.rows],
+        [groups[row.place].kind for row in encoding.rows],
+        options.stages,
+        options.epochs,
+        options.batch * _processes(),
+        options.seed,
+    )
+    if not places:
+        raise UserError(f"No row is of the stages {', '.join(options.stages)}. Build the dataset with them.")
+    trainer = _trainer(job, model, loaded.tokenizer, encoding.rows, places, held, found.way, on_progress)
+    checkpoint = last_complete(job.run) if resume else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    after = _measured(model, held, found.way, pad, "measuring", on_progress)
+    metrics = Metrics(
+        steps=trainer.state.global_step,
+        groups=len(encoding.rows),
+        seconds=round(time.monotonic() - start, 1),
+        loss=_last_loss(trainer.state.log_history),
+        dropped=dict(encoding.dropped),
+        cut=encoding.cut,
+        sharing=found.way + (f": {found.why}" if found.why else ""),
+        before=before,
+        after=after,
+    )
+    digests = (fingerprint.of_weights(loaded.source), fingerprint.of_tokenizer(loaded.tokenizer))
+    card = adapters.new_card(job.name, f"local/{name}", digests, options, _lineage(job.dataset), metrics)
+    if is_first():
+        adapters.save(job.out, model, card, job.run / LOG)
+        shutil.rmtree(job.run, ignore_errors=True)
+    return card
+
+
+def _prepare(job: Job, resume: bool) -> None:
+    """The run folder, with what is being done; to go on, it must be the same."""
+    if job.out.exists():
+        raise UserError(
+            f"There is an adapter '{job.name}' already. Choose another --name, or delete it: "
+            f"sandbox adapters delete {job.name}"
+        )
+    if job.options.method == "dpo" and job.options.fsdp:
+        raise UserError("DPO is not sharded here. Leave out --fsdp.")
+    plan = {
+        "dataset": job.dataset.card.digest,
+        "base": base_name(job.base),
+        "options": job.options.model_dump(mode="json"),
+    }
+    file = job.run / _PLAN
+    if not is_first():
+        return
+    if file.is_file():
+        if not resume:
+            raise UserError(
+                f"A training of '{job.name}' was interrupted. Go on with it by --resume, or begin anew "
+                "by --restart."
+            )
+        known = json.loads(file.read_text("utf-8"))
+        if known != plan:
+            changed = [key for key in plan if known.get(key) != plan[key]]
+            raise UserError(
+                f"The training of '{job.name}' was begun with another {' and '.join(changed)}. Go on with "
+                "the same, or begin anew by --restart."
+            )
+        return
+    if resume:
+        raise UserError(f"There is no interrupted training of '{job.name}'. Leave out --resume.")
+    job.run.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(plan), "utf-8")
+
+
+def _with_adapter(model: Any, options: TrainingOptions) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=_targets(options.targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    if options.checkpointing:
+        model.enable_input_require_grads()
+    model.config.use_cache = False
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(
+            f"The base model can't take an adapter there: {str(error).splitlines()[0]} Name its modules with "
+            "--target, as --target q_proj --target v_proj, or --target all-linear."
+        ) from error
+
+
+def _targets(named: tuple[str, ...]) -> list[str] | str | None:
+    if named == ("all-linear",):
+        return "all-linear"
+    return list(named) or None
+
+
+def _way(model: Any, rows: list[Encoded], pad: int, options: TrainingOptions) -> Found:
+    if options.sharing == "off":
+        return Found("apart", "switched off")
+    if options.method == "dpo":  # TRL has its own
+        return Found(find_way(model, rows, pad).way, "for measuring only")
+    return find_way(model, rows, pad, whole_head=not options.fsdp)
+
+
+def _trainer(
+    job: Job,
+    model: Any,
+    tokenizer: Any,
+    rows: list[Encoded],
+    places: list[int],
+    held: list[Encoded],
+    way: Way,
+    on_progress: Listener,
+) -> Any:
+    options = job.options
+    callbacks = [JsonLines(job.run / LOG), _told(on_progress)]
+    measures = bool(held) and bool(options.eval_steps or options.patience)
+    if options.patience:
+        from transformers import EarlyStoppingCallback
+
+        if not held:
+            raise UserError("To stop early takes held-out groups. Build the dataset with --split 0.1.")
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=options.patience))
+    arguments = _arguments(job, measures)
+    if options.method == "dpo":
+        from finetune.dpo import dpo_trainer
+
+        trainer = dpo_trainer(model, tokenizer, rows, places, held, arguments, options, callbacks)
+    else:
+        from transformers import TrainingArguments
+
+        trainer = AlignmentTrainer(
+            model,
+            TrainingArguments(**arguments),
+            train_dataset=Rows(rows, places),
+            eval_dataset=Rows(held) if measures else None,
+            callbacks=callbacks,
+            options=options,
+            way=way,
+            pad=tokenizer.pad_token_id,
+        )
+    from transformers import PrinterCallback, ProgressCallback
+
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    return trainer
+
+
+def _arguments(job: Job, measures: bool) -> dict[str, Any]:
+    from dataclasses import fields
+
+    from transformers import TrainingArguments
+
+    options = job.options
+    on_cpu = (weights.best_device() if options.device == "auto" else options.device) == "cpu"
+    steps = options.eval_steps or options.save_steps
+    told: dict[str, Any] = {
+        "output_dir": str(job.run),
+        "per_device_train_batch_size": options.batch,
+        "per_device_eval_batch_size": options.batch,
+        "gradient_accumulation_steps": options.accumulate,
+        "learning_rate": options.learning_rate,
+        "lr_scheduler_type": options.schedule,
+        "warmup_steps": options.warmup,
+        "weight_decay": options.weight_decay,
+        "max_grad_norm": options.clip,
+        "num_train_epochs": 1,  # the order of the rows holds the epochs
+        "max_steps": options.max_steps or -1,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": steps if options.patience else options.save_steps,
+        "save_total_limit": 2,
+        "eval_strategy": "steps" if measures else "no",
+        "eval_steps": steps,
+        "load_best_model_at_end": bool(options.patience),
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "seed": options.seed,
+        "data_seed": options.seed,
+        "use_cpu": on_cpu,
+        "ddp_backend": "gloo" if on_cpu and _processes() > 1 else None,
+        "ddp_find_unused_parameters": False,
+        "report_to": list(options.report_to) or "none",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "train_sampling_strategy": "sequential",
+        "dataloader_pin_memory": not on_cpu,
+    }
+    if options.fsdp:
+        told["fsdp"] = True
+    if options.checkpointing:
+        known = {field.name for field in fields(TrainingArguments)}
+        named = "activation_checkpointing"
+        told[named if named in known else "gradient_checkpointing"] = True
+    return told
+
+
+def _told(on_progress: Listener) -> Any:
+    from transformers import TrainerCallback
+
+    class Told(TrainerCallback):
+        """Tells how far training is."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            loss = (logs or {}).get("loss")
+            if loss is not None and state.is_world_process_zero:
+                on_progress(Progress("training", state.global_step, state.max_steps, float(loss)))
+
+    return Told()
+
+
+def _measured_before(
+    job: Job, model: Any, held: list[Encoded], way: Way, pad: int, on_progress: Listener
+) -> Preference | None:
+    """The held-out preference of the base model; of a resumed run, as it was measured then."""
+    file = job.run / _BEFORE
+    if file.is_file():
+        return Preference.model_validate_json(file.read_bytes())
+    found = _measured(model, held, way, pad, "measuring the base model", on_progress)
+    if found is not None and is_first():
+        file.write_text(found.model_dump_json(), "utf-8")
+    return found
+
+
+def _measured(
+    model: Any, held: list[Encoded], way: Way, pad: int, doing: str, on_progress: Listener
+) -> Preference | None:
+    done = 0
+
+    def on_more(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress(Progress(doing, done, len(held)))
+
+    return preference(model, held, way, pad, on_progress=on_more) if held else None
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _last_loss(history: list[dict[str, float]]) -> float | None:
+    """The mean loss of the last tenth of the steps."""
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    last = losses[-max(1, len(losses) // 10) :]
+    return sum(last) / len(last) if last else None
+
+
+def _lineage(dataset: Dataset) -> Lineage:
+    card = dataset.card
+    return Lineage(
+        dataset=card.name,
+        digest=card.digest,
+        sessions=card.sessions,
+        people=card.people,
+        consents=card.consents,
+        agreement={who: agreed.model_dump() for who, agreed in card.report.agreement.items()},
+        licence=card.licence,
+    )
+
+
+def _reasons(dropped: Counter[str]) -> str:
+    return "; ".join(f"{count} groups: {why}" for why, count in dropped.most_common()) or "there is no group"
