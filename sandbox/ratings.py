@@ -20,8 +20,17 @@ from sandbox.rubric import Scale
 
 Method = Literal["text", "structured", "likelihood", "human"]
 UnparsedReason = Literal[
-    "empty", "refusal", "no_number", "ambiguous", "out_of_range", "other_scale", "thinking_only", "malformed"
+    "empty",
+    "refusal",
+    "no_number",
+    "ambiguous",
+    "out_of_range",
+    "other_scale",
+    "thinking_only",
+    "malformed",
+    "withdrawn",
 ]
+"""Why there is no value; ``withdrawn``: the person who gave it took it back for good."""
 
 _LONGEST_READ = 20_000
 _LONGEST_REASON = 2_000

@@ -32,6 +32,7 @@ from sandbox.progress import fold
 from sandbox.records import InteractionRecord, assemble, mean
 from sandbox.settings import Settings
 from sandbox.store import sessions as stored
+from sandbox.store import withdrawal
 from sandbox.store.export import Format, What, export
 from sandbox.store.tables import SessionRow
 
@@ -198,6 +199,33 @@ def delete(session: str, yes: bool, settings: Settings) -> None:
             click.confirm(f"Delete {row.key} with its {row.head} events for good?", abort=True)
         stored.delete(store.database, row.key)
     click.echo(f"{row.key} is deleted.")
+
+
+@sessions.command()
+@click.argument("session")
+@click.argument("person")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_json
+@with_store
+def forget(session: str, person: str, yes: bool, as_json: bool, settings: Settings) -> None:
+    """Take out what PERSON said and rated in SESSION, and their name, for good.
+
+    Datasets and adapters that were made from it are marked; what models answered to it stays.
+    """
+    with opened(settings) as store:
+        row = stored.find(store.database, session)
+        if not yes:
+            click.confirm(f"Take {person} out of {row.key} for good?", abort=True)
+        done = withdrawal.forget(store.database, store.log, row.key, person)
+    if as_json:
+        print_json(done._asdict())
+        return
+    click.echo(
+        f"{counted(done.events, 'event')} of {done.session} changed; {done.alias} stands for the name."
+    )
+    for what, names in (("datasets", done.datasets), ("adapters", done.adapters)):
+        if names:
+            click.echo(f"Marked {what}, made from it: {', '.join(names)}. Delete them, or build them anew.")
 
 
 def _wait(seconds: float) -> None:

@@ -54,6 +54,7 @@ def model(kind: str = "llama", **changes: Any) -> Any:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 256,
+        "initializer_range": 0.2,  # else its logits are all alike, and nothing frozen can be learnt around
     }
     match kind:
         case "llama":

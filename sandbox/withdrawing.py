@@ -1,0 +1,106 @@
+"""Takes one person's words, ratings and name out of events. Pure: event in, event out.
+
+What they said becomes ``WITHDRAWN``, what they rated is unparsed ("withdrawn"), and a pseudonym stands for
+their name wherever the log names them. What others said about it stays, except for verbatim copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sandbox import events as ev
+
+WITHDRAWN = "[withdrawn]"
+_NAMES = ("seat", "rater", "person", "author")
+_LISTS = ("to", "peers", "observers")
+
+
+def withdraw(events: Sequence[ev.Event], person: str, alias: str) -> dict[int, ev.Event]:
+    """The events that change, by their place in ``events``."""
+    said = _said(events, person)
+    changed: dict[int, ev.Event] = {}
+    for place, event in enumerate(events):
+        told = _without(event, person, alias, said)
+        if told != event:
+            changed[place] = told
+    return changed
+
+
+def alias_for(events: Iterable[ev.Event]) -> str:
+    """A pseudonym that nobody in the events has."""
+    taken = {getattr(event, name, None) for event in events for name in _NAMES}
+    number = 1
+    while f"withdrawn-{number}" in taken:
+        number += 1
+    return f"withdrawn-{number}"
+
+
+def _said(events: Sequence[ev.Event], person: str) -> set[str]:
+    """All that the person wrote, as it may have been copied into what others were asked."""
+    texts: set[str] = set()
+    for event in events:
+        if not _is_by(event, person):
+            continue
+        for name in ("text", "reason", "raw", "question"):
+            texts.add(getattr(event, name, None) or "")
+    return texts - {""}
+
+
+def _is_by(event: ev.Event, person: str) -> bool:
+    match event:
+        case ev.MessagePosted():
+            return person in (event.person, event.seat)
+        case ev.RatingGiven():
+            return person in (event.person, event.rater)
+        case ev.InteractionStarted():
+            return event.seat == person and event.kind in ("chat", "rating")
+        case _:
+            return False
+
+
+def _without(event: ev.Event, person: str, alias: str, said: set[str]) -> ev.Event:
+    update = _named(event, person, alias) | _copied(event, said)
+    if _is_by(event, person):
+        update |= _taken_back(event)
+    return event.model_copy(update=update) if update else event
+
+
+def _taken_back(event: ev.Event) -> dict[str, Any]:
+    """What the person gave, as nothing."""
+    match event:
+        case ev.MessagePosted():
+            return {"text": WITHDRAWN, "recalled": None}
+        case ev.RatingGiven():
+            empty = {"value": None, "raw": "", "reason": "", "distribution": None, "recalled": None}
+            return empty | {"unparsed": "withdrawn"}
+        case ev.InteractionStarted() if event.question:
+            return {"question": WITHDRAWN}
+        case _:
+            return {}
+
+
+def _named(event: ev.Event, person: str, alias: str) -> dict[str, Any]:
+    """The pseudonym wherever the event names the person."""
+    update: dict[str, Any] = {name: alias for name in _NAMES if getattr(event, name, None) == person}
+    for name in _LISTS:
+        names = getattr(event, name, ())
+        if person in names:
+            update[name] = tuple(alias if each == person else each for each in names)
+    parts = getattr(event, "step", "").split(".")
+    if person in parts:
+        update["step"] = ".".join(alias if part == person else part for part in parts)
+    if isinstance(event, ev.SeatAdded) and event.seat.name == person:
+        update["seat"] = event.seat.model_copy(update={"name": alias})
+    return update
+
+
+def _copied(event: ev.Event, said: set[str]) -> dict[str, Any]:
+    """Verbatim copies of what the person said, such as in what others were asked."""
+    update: dict[str, Any] = {
+        name: WITHDRAWN for name in ("text", "question", "recalled") if getattr(event, name, None) in said
+    }
+    reasons = getattr(event, "reasons", ())
+    if said.intersection(reasons):
+        update["reasons"] = tuple(WITHDRAWN if reason in said else reason for reason in reasons)
+    return update
