@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("startup", "engine", "providers", "generation", "fanout", "terminal")
+NAMES = ("startup", "engine", "providers", "generation", "fanout", "terminal", "finetune")
 
 
 def main() -> int:

@@ -200,7 +200,8 @@ class _Comparing:
             if mean is None:
                 self._out.dropped["critiques of drafts that nobody else rated"] += 1
                 continue
-            said = f"{fields.rating}: {given.value:.3g}\n{fields.reason}: {given.reason}"
+            # The form asks for a whole number; ratings by likelihood are means.
+            said = f"{fields.rating}: {round(given.value)}\n{fields.reason}: {given.reason}"
             near = max(given.scale.low, given.scale.high - abs(given.value - mean))
             if said in by_text:
                 self._out.dropped["candidates that say the same (merged)"] += 1

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -185,7 +186,9 @@ def _with_adapter(model: Any, options: TrainingOptions) -> Any:
         model.enable_input_require_grads()
     model.config.use_cache = False
     try:
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT and transformers about each other
+            return get_peft_model(model, config)
     except ValueError as error:
         raise UserError(
             f"The base model can't take an adapter there: {str(error).splitlines()[0]} Name its modules with "

@@ -27,7 +27,15 @@ from sandbox.society import (
     Question,
     Society,
 )
-from sandbox.societyfile import Blueprint, CountPart, EdgesPart, GridPart, Overrides, QuestionsPart
+from sandbox.societyfile import (
+    AgentsPart,
+    Blueprint,
+    CountPart,
+    EdgesPart,
+    GridPart,
+    Overrides,
+    QuestionsPart,
+)
 from sandbox.sources import BUNDLED, read_memories, read_questions
 from sandbox.text import storable
 from sandbox.topology import Complete, Edges, Grid, Ring, Topology
@@ -168,7 +176,22 @@ def _changed(data: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
             changed["observers"] = [
                 {**o, "model": overrides.model} if isinstance(o, dict) else o for o in observers
             ]
+    if overrides.answers is not None:
+        _answer_through(changed, overrides.answers)
     return changed
+
+
+def _answer_through(changed: dict[str, Any], model: str) -> None:
+    """Have all agents answer through a model; who rates goes on through what it had."""
+    common = _table(changed, "agents")
+    rating = common.get("rating_model") or common.get("model", AgentsPart().model)
+    changed["agents"] = {**common, "model": model, "rating_model": rating}
+    seats = changed.get("seats", [])
+    if isinstance(seats, list):
+        for place, seat in enumerate(seats):
+            if isinstance(seat, dict) and "model" in seat:
+                rated = seat.get("rating_model") or seat["model"]
+                seats[place] = {**seat, "model": model, "rating_model": rated}
 
 
 def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:

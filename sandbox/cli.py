@@ -1,7 +1,7 @@
 """The ``sandbox`` command: finds commands by name and loads only the one that is called.
 
-Other packages add theirs through the entry point group ``sandbox.commands``; nothing here imports them
-before they are asked for.
+Other packages add tables like ``COMMANDS`` through the entry point group ``sandbox.commands``. A table lies
+in a module that imports nothing else, so that ``--help`` loads no command.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -32,25 +32,20 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Our own commands in order, then those of other packages."""
-        return [*COMMANDS, *sorted(set(_added()) - set(COMMANDS))]
+        return list(_all())
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command itself, imported."""
-        if name in COMMANDS:
-            module, _, attribute = COMMANDS[name][0].partition(":")
-            command: click.Command = getattr(import_module(module), attribute)
-            return command
-        added = _added().get(name)
-        return added.load() if added else None
+        if name not in (known := _all()):
+            return None
+        module, _, attribute = known[name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in ``--help``, from short helps that need no import."""
-        rows = [(name, help) for name, (_, help) in COMMANDS.items()]
-        for name in sorted(set(_added()) - set(COMMANDS)):
-            command = self.get_command(ctx, name)
-            rows.append((name, command.get_short_help_str() if command else ""))
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(name, help) for name, (_, help) in _all().items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,8 +57,13 @@ def cli() -> None:
     """
 
 
-def _added() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _all() -> dict[str, tuple[str, str]]:
+    """Every command by name: where it is, and its short help."""
+    known = dict(COMMANDS)
+    for point in sorted(entry_points(group=GROUP)):
+        for name, told in point.load().items():
+            known.setdefault(name, told)
+    return known
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -118,12 +118,16 @@ class Blueprint(BaseModel):
 
 
 class Overrides(BaseModel):
-    """What the command line changes about a society file. ``seats`` is ``3x3`` or a number."""
+    """What the command line changes about a society file. ``seats`` is ``3x3`` or a number.
+
+    ``model`` is one for all who speak or rate, ``answers`` one for agents' answers only.
+    """
 
     model_config = _STRICT
     rounds: int | None = None
     seed: int | None = None
     model: str | None = None
+    answers: str | None = None
     seats: str | None = None
     questions: str | None = None
     per_seat: int | None = None

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 
-@click.command(short_help="Serve live societies: REST, websocket, /v1.")
+@click.command()
 @click.argument("society", required=False, metavar="[FILE|EXAMPLE|SESSION]")
 @click.option("--host", help="Address to listen on (default 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port (default 8000).")

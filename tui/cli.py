@@ -14,7 +14,7 @@ _person = click.option("--person", metavar="NAME", help="As whom you act (defaul
 _theme = click.option("--theme", help="dark, light, contrast, or one of Textual's.")
 
 
-@click.command(short_help="Watch a live server in the terminal.")
+@click.command()
 @click.argument("url", required=False, metavar="[URL]")
 @click.argument("session", required=False, metavar="[SESSION]")
 @_person
@@ -67,7 +67,7 @@ def _meant(url: str | None, session: str | None) -> tuple[str | None, str | None
     return None, url
 
 
-@click.command(short_help="A server, a society and the app, in one.")
+@click.command()
 @click.argument("society", required=False, metavar="[FILE|EXAMPLE|SESSION]")
 @_person
 @_theme

@@ -19,7 +19,7 @@ from sandbox.store import lineage
 from sandbox.store.tables import AdapterRow
 
 
-@click.group(short_help="List, show, merge, delete adapters.")
+@click.group()
 def adapters() -> None:
     """List, show, merge, export and delete trained adapters."""
 
@@ -91,7 +91,7 @@ def show(name: str, as_json: bool, settings: Settings) -> None:
     for service in services:
         console.print(safe(f"seat {service.seat} of {service.session}: {counted(service.calls, 'call')}"))
     if not services:
-        seated = again(f"run village --model {row.base}#{row.name}")
+        seated = again(f"run village --answers {row.base}#{row.name}")
         console.print(f"It serves no seat yet. Seat it: {seated}", markup=False, soft_wrap=True)
 
 

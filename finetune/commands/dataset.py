@@ -42,7 +42,7 @@ from sandbox.text import one_line
 _FORMS = click.Choice([*FORMATS, publishing.PARQUET])
 
 
-@click.group(short_help="Build, import, export training data.")
+@click.group()
 def dataset() -> None:
     """Build training data from sessions; import, show, export and push it."""
 

@@ -71,7 +71,7 @@ def _options(command: Any) -> Any:
     return command
 
 
-@click.command(short_help="Train an adapter on a dataset.")
+@click.command()
 @click.argument("dataset")
 @click.option("--base", required=True, metavar="MODEL", help="local/smollm2, a folder, or a hub's name.")
 @click.option("--name", help="The adapter's name (default: DATASET-METHOD).")
@@ -170,7 +170,7 @@ def _tell(card: Any, out: Path) -> None:
                 f"of {found.pairs} pairs"
             )
     console.print(safe(f"saved in {out}"))
-    seated = again(f"run village --model {card.base}#{card.name}")
+    seated = again(f"run village --answers {card.base}#{card.name}")
     console.print(f"\nSeat it: {seated}", style="dim", markup=False, soft_wrap=True)
 
 

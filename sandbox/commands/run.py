@@ -49,6 +49,7 @@ ROUNDS = click.IntRange(0, 100_000)
 @click.option("--per-seat", type=click.IntRange(min=0), help="Questions a seat a round; 0 for all of them.")
 @click.option("--seats", metavar="RxC|N", help="Another size: 4x4 for a grid, or a number.")
 @click.option("--model", metavar="SPEC", help="One model for all agents and observers.")
+@click.option("--answers", metavar="SPEC", help="One model for the agents' answers; who rates keeps theirs.")
 @click.option("--seed", type=SEED, help="Another seed.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="Pause when this much is spent.")
 @with_json
@@ -60,6 +61,7 @@ def run(
     per_seat: int | None,
     seats: str | None,
     model: str | None,
+    answers: str | None,
     seed: int | None,
     budget: float | None,
     as_json: bool,
@@ -73,6 +75,7 @@ def run(
         rounds=rounds,
         seed=seed,
         model=model,
+        answers=answers,
         seats=seats,
         questions=questions,
         per_seat=per_seat,

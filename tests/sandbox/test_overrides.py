@@ -53,6 +53,22 @@ def test_one_model_for_all_replaces_every_other() -> None:
     assert society("observers = []", model="scripted/kind").observers == ()
 
 
+def test_one_model_for_answers_leaves_who_rates() -> None:
+    file = """
+        agents = {model = "scripted/steady"}
+        seats = [{name = "A1", model = "scripted/harsh", persona = "You are calm."}]
+        observers = [{name = "o", model = "scripted/mumbling"}]
+        """
+    found = society(file, answers="scripted/kind")
+    assert {agent.model for agent in found.agents} == {"scripted/kind"}
+    assert found.agent("A1").rating_model == "scripted/harsh"
+    assert found.agent("A2").rating_model == "scripted/steady"
+    assert [o.model for o in found.observers] == ["scripted/mumbling"]
+    plain, bare = society(""), society("", answers="scripted/kind")
+    assert bare.agents[0].rating_model == plain.agents[0].model
+    assert bare.observers == plain.observers
+
+
 @pytest.mark.parametrize(
     ("file", "seats", "topology"),
     [

@@ -1,0 +1,163 @@
+"""A training step with LoRA on the packaged model: shared queries, one by one, and TRL's DPO.
+
+Each way runs in a process of its own, on the same tokens: a query of 90 and replies of 80, 3 or 8 of them.
+What is printed is seconds a group (a query with all its candidates): forward, backward and update.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.measure import median, peak_memory_mb, spread
+
+QUERY, REPLY, STEPS = 90, 80, 6
+WAYS = ("apart", "blocks", "dpo")
+
+
+def main() -> int:
+    """Print the table."""
+    from sandbox.models.weights import best_dtype
+
+    best = str(best_dtype("cpu")).removeprefix("torch.")
+    kinds = dict.fromkeys(("float32", best))
+    for candidates in (3, 8):
+        print(f"{candidates} candidates, a query of {QUERY} tokens, replies of {REPLY}")
+        known: dict[tuple[str, str], dict[str, Any]] = {}
+        for kind in kinds:
+            for way in WAYS:
+                known[way, kind] = _apart_process(way, kind, candidates)
+                print(_line(way, kind, known), flush=True)
+        best_way = known["blocks", best]
+        if best != "float32":
+            dpo = median(known["dpo", "float32"]["seconds"]) / median(best_way["seconds"])
+            memory = best_way["memory"] / known["dpo", "float32"]["memory"]
+            print(f"  shared in {best} beside DPO in float32: {dpo:.1f} times, {memory:.2f} of its memory")
+    return 0
+
+
+def _line(way: str, kind: str, known: dict[tuple[str, str], dict[str, Any]]) -> str:
+    found = known[way, kind]
+    told = f"  {way:<7} {kind:<9} {spread(found['seconds'])} s a group, {found['memory']:,.0f} MB"
+    if way == "blocks":
+        ratio = median(known["apart", kind]["seconds"]) / median(found["seconds"])
+        told += f"; {ratio:.2f} times as fast as one by one"
+    if way == "dpo":
+        ratio = median(found["seconds"]) / median(known["blocks", kind]["seconds"])
+        memory = known["blocks", kind]["memory"] / found["memory"]
+        told += f"; shared is {ratio:.2f} times as fast, at {memory:.2f} of its memory"
+    return told
+
+
+def _apart_process(way: str, kind: str, candidates: int) -> dict[str, Any]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.finetune", way, kind, str(candidates)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise SystemExit(ended.stderr[-2000:])
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def measure(way: str, kind: str, candidates: int) -> None:
+    """One way, in this process."""
+    import warnings
+
+    import torch
+
+    warnings.simplefilter("ignore")
+    from peft import LoraConfig, get_peft_model
+
+    from finetune.encode import Encoded, Reply
+    from sandbox.models import weights
+    from sandbox.settings import load_settings
+
+    loaded = weights.load(weights.PACKAGED, load_settings().cache_dir, device="cpu", dtype=kind)
+    model: Any = get_peft_model(loaded.model, LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM"))
+    model.train()
+    chance = torch.Generator().manual_seed(0)
+
+    def tokens(count: int) -> list[int]:
+        return [int(token) for token in torch.randint(100, 40_000, (count,), generator=chance)]
+
+    row = Encoded(
+        tokens(QUERY),
+        [Reply(tokens(REPLY), [True] * REPLY) for _ in range(candidates)],
+        [float(7 - number % 7) for number in range(candidates)],
+        7,
+        0,
+    )
+    seconds = _dpo(model, loaded, row) if way == "dpo" else _ours(model, row, way)
+    print(json.dumps({"seconds": seconds[1:], "memory": peak_memory_mb()}))
+
+
+def _ours(model: Any, row: Any, way: Any) -> list[float]:
+    import torch
+
+    from finetune.collate import rated
+    from finetune.loss import stable_alignment
+    from finetune.scoring import score
+
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    ratings = rated([row])
+    seconds = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        mean = score(model, [row], way, 0).mean
+        stable_alignment(mean, ratings.ratings, ratings.points).loss.mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _dpo(model: Any, loaded: Any, row: Any) -> list[float]:
+    """TRL's own loss on its own batch, of the best candidate with each of the others."""
+    import tempfile
+
+    import torch
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from finetune.dpo import pairs_of
+
+    lesser = [7.0, *[1.0] * (len(row.ratings) - 1)]
+    pairs = pairs_of(type(row)(row.query, row.replies, lesser, row.points, row.place))
+
+    class Tokenized(DPOTrainer):
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = DPOConfig(
+            output_dir=folder, use_cpu=True, bf16=False, report_to="none", gradient_checkpointing=False
+        )
+        trainer = Tokenized(
+            model=model,
+            args=options,
+            train_dataset=Dataset.from_list(pairs),
+            processing_class=loaded.tokenizer,
+        )
+        batch = trainer.data_collator([dict(pair) for pair in pairs])
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+        seconds = []
+        for _ in range(STEPS):
+            start = time.perf_counter()
+            trainer.compute_loss(trainer.model, dict(batch)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4:
+        measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    else:
+        sys.exit(main())

@@ -1,0 +1,7 @@
+"""The commands that this package adds to ``sandbox``: where each is, and its short help. Imports nothing."""
+
+COMMANDS = {
+    "dataset": ("finetune.commands.dataset:dataset", "Build, import, show and export training data."),
+    "train": ("finetune.commands.train:train", "Train an adapter on a dataset."),
+    "adapters": ("finetune.commands.adapters:adapters", "List, show, merge, export, delete adapters."),
+}
