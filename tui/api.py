@@ -67,6 +67,21 @@ class Api:
         """One session."""
         return await self._ask(TypeAdapter(SessionView), "GET", f"sessions/{key}")
 
+    async def find(self, reference: str) -> str:
+        """The key of the session meant: its key, a beginning of it, or ``last``. Raises ``Refused``."""
+        keys = [row.session for row in await self.sessions()]
+        if reference == "last" and keys:
+            return keys[0]
+        found = [key for key in keys if key == reference] or [
+            key for key in keys if key.startswith(reference)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Refused("ambiguous", f"'{reference}' begins the names of several: {', '.join(found[:5])}.")
+        known = f" There are: {', '.join(keys[:5])}{', …' if len(keys) > 5 else ''}." if keys else ""
+        raise Refused("not_found", f"The server has no session '{reference}'.{known}")
+
     async def snapshot(self, key: str) -> Snapshot:
         """A session at a glance."""
         return await self._ask(TypeAdapter(Snapshot), "GET", f"sessions/{key}/snapshot")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
+from textual.events import Resize
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.theme import BUILTIN_THEMES, Theme
 
@@ -14,11 +16,16 @@ from sandbox.errors import UserError
 from tui import clipboard
 from tui.api import Api
 from tui.safe import plain
+from tui.screens.agreement import AgreementScreen
+from tui.screens.interaction import Interaction
 from tui.screens.live import LiveSociety
+from tui.screens.queue import QueueScreen
 from tui.screens.replayed import ReplayedSociety
 from tui.screens.sessions import Sessions
 from tui.settings import THEMES, AppSettings
 
+LEAST = Size(60, 18)
+"""Below this, parts of the screens are cut."""
 CONTRAST = Theme(
     name="sandbox-contrast",
     primary="#ffff00",
@@ -43,6 +50,34 @@ def check_theme(name: str) -> str:
     if chosen not in known:
         raise UserError(f"There is no theme '{name}'. There are: {', '.join((*THEMES, *sorted(known)))}.")
     return chosen
+
+
+def check_keys(keys: Mapping[str, str]) -> None:
+    """Raise ``UserError`` for a key that is given to nothing, or to two things of one screen."""
+    for action in keys:
+        if not any(action in known for known in _actions()):
+            names = sorted({name for known in _actions() for name in known})
+            raise UserError(f"[keys] names '{action}', which is no action. There are: {', '.join(names)}.")
+    for known in _actions():
+        given: dict[str, str] = {}
+        for action in known:
+            for key in keys.get(action, "").split(","):
+                if key and (other := given.setdefault(key, action)) != action:
+                    raise UserError(f"[keys] gives '{key}' to {other} and to {action}. Give each another.")
+
+
+def _actions() -> list[set[str]]:
+    """The names of the actions that each screen knows, those of the app included."""
+    screens = (Sessions, LiveSociety, ReplayedSociety, QueueScreen, Interaction, AgreementScreen)
+    return [
+        {
+            binding.id
+            for kind in (*screen.__mro__, SandboxApp)
+            for binding in vars(kind).get("BINDINGS", ())
+            if isinstance(binding, Binding) and binding.id
+        }
+        for screen in screens
+    ]
 
 
 class SandboxApp(App[None]):
@@ -74,6 +109,15 @@ class SandboxApp(App[None]):
                 self.action_replay(self._session)
             else:
                 self.action_watch(self._session)
+
+    def on_resize(self, event: Resize) -> None:
+        """Say so where it does not fit."""
+        if event.size.width < LEAST.width or event.size.height < LEAST.height:
+            self.notify(
+                f"This terminal has {event.size.width}×{event.size.height} characters; parts need "
+                f"{LEAST.width}×{LEAST.height}. `sandbox watch --plain` needs none.",
+                severity="warning",
+            )
 
     async def on_unmount(self) -> None:
         """Give the connections back."""

@@ -33,8 +33,8 @@ def watch(
 ) -> None:
     """Watch, join and rate the societies of a server: URL, by default http://127.0.0.1:8000.
 
-    Without SESSION, the app lists the sessions; --plain and --json take the newest. A server that needs a key
-    takes it from SANDBOX_KEY.
+    SESSION is a session's name, the beginning of it, or `last`. Without, the app lists all; --plain
+    and --json take the newest. A server that needs a key takes it from SANDBOX_KEY.
     """
     import asyncio
 
@@ -97,13 +97,31 @@ def _check_terminal() -> None:
 
 
 def _run(settings: AppSettings, session: str | None, replay: bool) -> None:
-    from tui.app import SandboxApp, check_theme
+    import asyncio
+
+    from tui.app import SandboxApp, check_keys, check_theme
 
     check_theme(settings.theme)
+    check_keys(settings.keys)
+    if session is not None:
+        session = asyncio.run(_found(settings, session))
     app = SandboxApp(settings, session, replay=replay)
     app.run()
     if app.return_code:
         raise SystemExit(app.return_code)
+
+
+async def _found(settings: AppSettings, session: str) -> str:
+    """The session that is meant; as it was given where no server answers yet, for the app to wait for it."""
+    from tui.api import Api, Unreachable
+
+    api = Api(settings.url, settings.key, settings.person)
+    try:
+        return await api.find(session)
+    except Unreachable:
+        return session
+    finally:
+        await api.close()
 
 
 async def _print(settings: AppSettings, session: str | None, as_json: bool) -> None:
@@ -121,7 +139,7 @@ async def _print(settings: AppSettings, session: str | None, as_json: bool) -> N
                 raise UserError("There are no sessions. Make one with: sandbox serve scripted --start")
             session = known[0].session
         else:
-            await api.session(session)  # a wrong name or no server is said at once
+            session = await api.find(session)  # a wrong name or no server is said at once
         live = Live(api.base, session, api.headers, settings.person)
         await (print_json if as_json else as_text)(live.items())
     finally:

@@ -11,7 +11,9 @@ from piloting import NARROW, WIDE, running, screen, shows, until
 from serving import Server, create, status, wait_for
 from textual.widgets import Input, Select
 
+from sandbox.errors import UserError
 from tui import state
+from tui.app import check_keys
 from tui.screens.live import LiveSociety
 from tui.screens.queue import QueueScreen
 from tui.screens.sessions import Sessions
@@ -132,7 +134,7 @@ async def test_one_interaction_is_shown_whole(base: str, client: httpx.Client) -
         await shows(pilot, "raw:")
         await pilot.press("v")
         await shows(pilot, "Press a number")
-        await pilot.press("6", "ctrl+j")
+        await pilot.press("6", "enter")
         rows = await until(
             lambda: client.get(f"/api/v1/sessions/{session}/ratings", params={"rater": "person"}).json()[
                 "items"
@@ -359,3 +361,16 @@ async def test_themes(base: str, theme: str) -> None:
     async with running(base, theme=theme) as pilot:
         await shows(pilot, "There are no sessions yet")
         await pilot.press("ctrl+t")
+
+
+async def test_a_terminal_that_is_too_small_is_told(base: str) -> None:
+    async with running(base, size=(40, 12)) as pilot:
+        await shows(pilot, "40×12")
+
+
+def test_keys_are_given_to_actions_that_there_are_and_to_one_each() -> None:
+    check_keys({"society.charts": "h", "queue.skip": "h", "app.help": "f2"})  # of different screens
+    with pytest.raises(UserError, match=r"no action. There are: .*society.charts"):
+        check_keys({"society.chart": "h"})
+    with pytest.raises(UserError, match="gives 'h' to"):
+        check_keys({"society.charts": "h", "live.take": "h"})

@@ -236,3 +236,20 @@ def test_play_serves_a_society_for_as_long_as_it_is_wanted(
         httpx.get(f"{url}/healthz")
     with pytest.raises(UserError, match="did not start"), served("no-such-society", None, None):
         pass
+
+
+async def test_a_session_is_found_by_its_name_its_beginning_or_as_the_last(
+    base: str, client: httpx.Client
+) -> None:
+    first, second = create(client, seats="2x2"), create(client, seats="2x2")
+    api = Api(base)
+    try:
+        assert await api.find(first) == first
+        assert await api.find(first[:-1]) == first
+        assert await api.find("last") == second
+        with pytest.raises(Refused, match="several"):
+            await api.find("scripted-")
+        with pytest.raises(Refused, match=f"no session 'other'.*{second}"):
+            await api.find("other")
+    finally:
+        await api.close()

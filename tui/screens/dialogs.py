@@ -175,11 +175,12 @@ class Target:
 
 
 class RateMessage(ModalScreen[do.Rate | None]):
-    """Asks for a rating of one message: number keys choose, Enter in the reason or ``ctrl+j`` sends."""
+    """Asks for a rating of one message: number keys choose, Enter or ``ctrl+j`` sends."""
 
+    AUTO_FOCUS = ""  # the number keys come first
     BINDINGS = [
         _CLOSE,
-        Binding("ctrl+j,ctrl+enter", "submit", "Send"),
+        Binding("ctrl+j,ctrl+enter,enter", "submit", "Send"),
         *(Binding(str(number % 10), f"value({number})", show=False) for number in range(1, 11)),
     ]
 
@@ -207,10 +208,12 @@ class RateMessage(ModalScreen[do.Rate | None]):
             )
             yield Static(content(f"Press a number from {scale.low} to {scale.high}."), id="value")
             yield Input(placeholder="why (you may leave it out)", id="reason", max_length=do.MAX_TEXT)
+            with Horizontal(classes="buttons"):
+                yield Button("Send", id="send", variant="primary")
 
-    def on_mount(self) -> None:
-        """The number keys come first."""
-        self.set_focus(None)
+    def on_button_pressed(self) -> None:
+        """Send."""
+        self.action_submit()
 
     def action_value(self, number: int) -> None:
         """Choose a value."""
@@ -221,7 +224,7 @@ class RateMessage(ModalScreen[do.Rate | None]):
             named = self._rubric.criterion(str(self.query_one("#dimension", Select).value))
             end = named.worst if value == scale.low else named.best if value == scale.high else ""
             said = f"{value} of {scale.high}" + (f" ({end})" if end else "")
-            self.query_one("#value", Static).update(content(f"{said}. ctrl+j sends it; Tab to say why."))
+            self.query_one("#value", Static).update(content(f"{said}. Enter sends it; Tab to say why."))
 
     def on_input_submitted(self) -> None:
         """Send."""

@@ -196,7 +196,9 @@ class LiveSociety(SocietyScreen):
     def action_queue(self) -> None:
         """What waits for you."""
         if self.watched is not None:
-            self.app.push_screen(QueueScreen(self.watched, self._queue, self._live.send))
+            self.app.push_screen(
+                QueueScreen(self.watched, self._queue, self._live.send, lambda: not self._live.is_connected)
+            )
 
     def action_talk(self) -> None:
         """Write a message: to all, or to the seat under the cursor."""

@@ -49,9 +49,12 @@ class QueueScreen(Screen[None]):
         *(Binding(str(number), f"value({number})", show=False) for number in range(10)),
     ]
 
-    def __init__(self, watched: Watched, queue: Queue, send: Send) -> None:
+    def __init__(
+        self, watched: Watched, queue: Queue, send: Send, is_away: Callable[[], bool] = lambda: False
+    ) -> None:
         super().__init__()
         self._watched, self._queue, self._send = watched, queue, send
+        self._is_away = is_away
         self._shown: object = _NOTHING
         self._undoing: ev.TurnAwaited | None = None
         self._is_held = False
@@ -106,7 +109,8 @@ class QueueScreen(Screen[None]):
     def _draw(self, turn: ev.TurnAwaited | None) -> None:
         count = len(self._queue.turns)
         under_way = f", {len(self._queue.under_way)} on the way" if self._queue.under_way else ""
-        self.sub_title = f"{self._queue.at + 1 if count else 0} of {count} wait for you{under_way}"
+        away = " — the server is away: what you send goes out when it is back" if self._is_away() else ""
+        self.sub_title = f"{self._queue.at + 1 if count else 0} of {count} wait for you{under_way}{away}"
         shown = self.query_one("#turn", Static)
         if turn is None:
             seats = ", ".join(self._watched.own_seats())
