@@ -23,6 +23,8 @@ from tui.screens.queue import QueueScreen
 from tui.screens.replayed import ReplayedSociety
 from tui.screens.sessions import Sessions
 from tui.settings import THEMES, AppSettings
+from tui.widgets.feed import Feed
+from tui.widgets.grid import SeatGrid
 
 LEAST = Size(60, 18)
 """Below this, parts of the screens are cut."""
@@ -67,12 +69,21 @@ def check_keys(keys: Mapping[str, str]) -> None:
 
 
 def _actions() -> list[set[str]]:
-    """The names of the actions that each screen knows, those of the app included."""
-    screens = (Sessions, LiveSociety, ReplayedSociety, QueueScreen, Interaction, AgreementScreen)
+    """The names of the actions that each screen knows, those of its widgets and of the app included."""
+    society = (SeatGrid, Feed)
+    screens: tuple[tuple[type, ...], ...] = (
+        (Sessions,),
+        (LiveSociety, *society),
+        (ReplayedSociety, *society),
+        (QueueScreen,),
+        (Interaction,),
+        (AgreementScreen,),
+    )
     return [
         {
             binding.id
-            for kind in (*screen.__mro__, SandboxApp)
+            for part in (*screen, SandboxApp)
+            for kind in part.__mro__
             for binding in vars(kind).get("BINDINGS", ())
             if isinstance(binding, Binding) and binding.id
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import httpx
@@ -374,3 +375,15 @@ def test_keys_are_given_to_actions_that_there_are_and_to_one_each() -> None:
         check_keys({"society.chart": "h"})
     with pytest.raises(UserError, match="gives 'h' to"):
         check_keys({"society.charts": "h", "live.take": "h"})
+
+
+def test_every_action_that_the_docs_name_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "terminal.md").read_text("utf-8")
+    told = " ".join(text.partition("Names of actions:")[2].partition("\n\n")[0].split())
+    named = [
+        (name, word) for name, words in re.findall(r"`(\w+)\.`([^`]*)", told) for word in words.split(",")
+    ]
+    named += re.findall(r"`(\w+)\.(\w+)`", told)
+    assert len(named) > 30
+    for name, word in named:
+        check_keys({f"{name}.{re.sub(r'[^a-z]', '', word)}": "f9"} if word.strip(" .;") else {})
