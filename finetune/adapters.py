@@ -71,12 +71,19 @@ class Card(BaseModel):
     metrics: Metrics
 
 
-def save(folder: Path, model: Any, card: Card, log: Path | None = None) -> None:
-    """Write an adapter into ``folder``, whole or not at all. Raises ``UserError`` if there is one already."""
+def save(
+    folder: Path, model: Any, card: Card, log: Path | None = None, state: dict[str, Any] | None = None
+) -> None:
+    """Write an adapter into ``folder``, whole or not at all. Raises ``UserError`` if there is one already.
+
+    ``state`` holds the weights of a model that is sharded.
+    """
     if folder.exists():
         raise UserError(f"There is an adapter in {folder} already. Choose another --name, or delete it.")
     with building(folder) as workshop:
-        model.save_pretrained(workshop, safe_serialization=True, save_embedding_layers=False)
+        model.save_pretrained(
+            workshop, safe_serialization=True, save_embedding_layers=False, state_dict=state
+        )
         readme = workshop / "README.md"
         readme.unlink(missing_ok=True)  # PEFT's own has only blanks
         config = json.loads((workshop / CONFIG).read_text("utf-8"))
@@ -173,7 +180,7 @@ def told(card: Card, *, merged: bool = False) -> str:
         ("made by", f"social-sandbox {card.version}, {card.created:%Y-%m-%d}"),
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    options = json.dumps(card.options.model_dump(exclude_defaults=True) | {"method": card.options.method})
+    options = json.dumps(card.options.model_dump(exclude_defaults=True))
     use = (
         "Load this folder as any causal language model."
         if merged

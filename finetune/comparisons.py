@@ -21,10 +21,12 @@ from typing import NamedTuple
 from finetune.groups import KINDS, Candidate, Group, Judgement, Kind, Raters, Turn, turns
 from sandbox import events as ev
 from sandbox.asking import Opinion, to_draft, to_rate, to_revise
+from sandbox.errors import UserError
 from sandbox.prompts import form, introduction
 from sandbox.records import InteractionRecord, assemble
 from sandbox.rubric import Rubric, Scale
 from sandbox.society import Agent, Seat, Society
+from sandbox.withdrawing import WITHDRAWN
 
 
 class Choice(NamedTuple):
@@ -69,6 +71,7 @@ class _Comparing:
             elif isinstance(event, ev.RubricChanged):
                 self._rubrics[event.rubric.version] = event.rubric
         self._newest = max(self._rubrics)
+        self._require_known()
         self._records = assemble(events)
         self._out = Compared()
         self._given = self._counting()
@@ -86,21 +89,32 @@ class _Comparing:
                 self._realignment(record, record.revision)
         return self._out
 
+    def _require_known(self) -> None:
+        """Raise ``UserError`` for a rubric version or dimension that the session never had."""
+        wanted, dimension = self._choice.rubric, self._choice.dimension
+        if wanted is not None and wanted not in self._rubrics:
+            known = ", ".join(str(version) for version in sorted(self._rubrics))
+            raise UserError(f"Session {self._session} has no rubric version {wanted}. There are: {known}.")
+        names = sorted({each.name for rubric in self._rubrics.values() for each in rubric.criteria})
+        if dimension is not None and dimension not in names:
+            raise UserError(
+                f"Session {self._session} has no dimension '{dimension}'. There are: {', '.join(names)}."
+            )
+
     # Ratings
 
     def _counting(self) -> dict[str, list[ev.RatingGiven]]:
         """The ratings that count, by the message they rate: of one rater's in one dimension, the last."""
         last: dict[tuple[str, str, str], ev.RatingGiven] = {}
-        every = sorted(
-            (rating for record in self._records for rating in record.ratings),
-            key=lambda rating: rating.interaction,
-        )
-        for rating in every:
-            last[rating.person or rating.rater, rating.target, rating.dimension] = rating
+        every = {
+            (rating.interaction, rating.step): rating for record in self._records for rating in record.ratings
+        }
+        for _, rating in sorted(every.items()):
+            if self._is_wanted(rating):
+                last[rating.person or rating.rater, rating.target, rating.dimension] = rating
         by_target: dict[str, list[ev.RatingGiven]] = {}
         for rating in last.values():
-            if self._is_wanted(rating):
-                by_target.setdefault(rating.target, []).append(rating)
+            by_target.setdefault(rating.target, []).append(rating)
         return by_target
 
     def _is_wanted(self, rating: ev.RatingGiven) -> bool:
@@ -158,15 +172,23 @@ class _Comparing:
             if record.draft is None:
                 self._out.dropped["interactions without an answer"] += 1
             for message in (record.draft, record.revision):
-                if message is None:
-                    continue
-                if not message.text.strip():
-                    self._out.dropped["empty messages"] += 1
+                if message is None or not self._is_usable(record, message):
                     continue
                 same = by_question.setdefault(record.question, {})
                 same.setdefault(message.text.strip(), []).append(message)
         for question, texts in by_question.items():
             self._imitation(question, texts)
+
+    def _is_usable(self, record: InteractionRecord, *messages: ev.MessagePosted) -> bool:
+        """Whether something stands in messages and question that nobody took back; else it is counted."""
+        texts = [record.question, *(message.text for message in messages)]
+        if any(text == WITHDRAWN for text in texts):
+            self._out.dropped["withdrawn"] += 1
+        elif not all(text.strip() for text in texts):
+            self._out.dropped["empty messages"] += 1
+        else:
+            return True
+        return False
 
     def _imitation(self, question: str, texts: Mapping[str, list[ev.MessagePosted]]) -> None:
         scale = self._rubric().scale
@@ -183,11 +205,15 @@ class _Comparing:
             return
         best = max(candidates, key=lambda candidate: candidate.rating or 0)
         prompt = to_draft(self._rubric().language, self._seat(best.seat), question)
-        self._add("imitation", turns(prompt), question, candidates, scale)
+        kept = {candidate.text for candidate in candidates}
+        people = {m.person for text, messages in texts.items() if text in kept for m in messages}
+        self._add("imitation", turns(prompt), question, candidates, scale, people)
 
     def _self_critic(self, record: InteractionRecord) -> None:
         draft = record.draft
         assert draft is not None
+        if not self._is_usable(record, draft):
+            return
         rubric = self._rubric(record)
         fields = form(rubric.language)
         by_text: dict[str, Candidate] = {}
@@ -222,18 +248,19 @@ class _Comparing:
         best = max(candidates, key=lambda candidate: candidate.rating or 0)
         asked = to_rate(rubric, record.question, draft.text)
         prompt = turns((introduction(rubric.language, self._seat(best.seat)), asked))
-        self._add("self-critic", prompt, record.question, candidates, rubric.scale)
+        people = {draft.person, *(_person(given) for given in record.peer_ratings())}
+        self._add("self-critic", prompt, record.question, candidates, rubric.scale, people)
 
     def _realignment(self, record: InteractionRecord, revision: ev.MessagePosted) -> None:
         draft = record.draft
         assert draft is not None
+        if not self._is_usable(record, draft, revision):
+            return
         rubric = self._rubric(record)
         before, _ = self._rating([draft.message], rubric.scale)
         after, judgements = self._rating([revision.message], rubric.scale)
         if before is None or after is None:
             self._out.dropped["realignment: draft or revision not rated"] += 1
-        elif not revision.text.strip():
-            self._out.dropped["empty messages"] += 1
         elif after <= before:
             self._out.dropped["realignment: the rating did not rise"] += 1
         elif after <= (rubric.scale.low + rubric.scale.high) / 2:
@@ -246,13 +273,23 @@ class _Comparing:
             ]
             asked = to_revise(rubric, self._seat(record.seat), record.question, draft.text, opinions)
             candidate = self._candidate(revision.text.strip(), after, [revision], judgements)
-            self._add("realignment", turns(asked.messages), record.question, [candidate], rubric.scale)
+            people = {draft.person, revision.person, *(_person(given) for given in record.peer_ratings())}
+            self._add(
+                "realignment", turns(asked.messages), record.question, [candidate], rubric.scale, people
+            )
 
     # Shared
 
     def _add(
-        self, kind: Kind, prompt: tuple[Turn, ...], question: str, candidates: list[Candidate], scale: Scale
+        self,
+        kind: Kind,
+        prompt: tuple[Turn, ...],
+        question: str,
+        candidates: list[Candidate],
+        scale: Scale,
+        people: set[str | None],
     ) -> None:
+        judges = {judgement.person for candidate in candidates for judgement in candidate.judgements}
         self._out.groups.append(
             Group(
                 kind=kind,
@@ -263,6 +300,7 @@ class _Comparing:
                 high=scale.high,
                 dimension=self._dimension(self._newest),
                 session=self._session,
+                people=tuple(sorted(person for person in people | judges if person)),
             )
         )
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finetune.groups import Group
 from finetune.selecting import Parts, Report
@@ -37,8 +37,8 @@ class Card(BaseModel):
     """What a dataset is. ``made`` are the options it was built or imported with."""
 
     model_config = ConfigDict(frozen=True)
-    name: str
-    digest: str
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     created: datetime
     sessions: tuple[str, ...] = ()
     people: int = 0
@@ -110,6 +110,22 @@ def read(folder: Path) -> Dataset:
     return Dataset(card, parts, folder)
 
 
+def remove(folder: Path, name: str, card: str = _CARD) -> None:
+    """Remove a dataset's or adapter's folder; only if its card has that name. Raises ``UserError``."""
+    try:
+        known = json.loads((folder / card).read_text("utf-8")).get("name")
+    except (OSError, ValueError, AttributeError):
+        known = None
+    if known != name or folder.is_symlink():
+        raise UserError(f"The folder {folder} is not that of '{name}' (see its {card}). Remove it by hand.")
+    try:
+        doomed = Path(tempfile.mkdtemp(prefix=".deleted-", dir=folder.parent))
+        folder.rename(doomed / "it")
+        shutil.rmtree(doomed)
+    except OSError as error:
+        raise UserError(f"{folder} can't be removed: {error.strerror}.") from error
+
+
 class building:  # noqa: N801 - used like a function
     """A folder to fill, moved to ``place`` at the end, or removed if anything fails."""
 
@@ -139,6 +155,7 @@ class building:  # noqa: N801 - used like a function
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of a file: JSON lines or a list, or gzipped; or Parquet. Raises ``UserError``."""
     import gzip
+    import zlib
 
     try:
         if path.suffix == ".parquet" or path.is_dir():
@@ -146,7 +163,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             return
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise UserError(f"{path} can't be read: {_first(error)}.") from error
     if text.lstrip().startswith("["):
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.encode import Encoded
 from finetune.settings import TrainingOptions
-from finetune.trainer import mark_complete
+from finetune.trainer import keep
 from sandbox.errors import MissingExtra, UserError
 
 
@@ -43,7 +43,7 @@ def dpo_trainer(
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
-                mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+                keep(Path(self.args.output_dir), self.state.global_step, self.state.best_model_checkpoint)
 
     measures = arguments["eval_strategy"] != "no"
     return Tokenized(

@@ -64,12 +64,13 @@ def encode(
     candidates: int = 3,
     chain: bool = False,
     every: bool = False,
+    cue: str = "",
 ) -> Encoding:
     """Encode groups for a window of so many tokens; of each, at most so many rated candidates.
 
     Of more, the best is kept, the worst, and those spread evenly between by rating. A reply that does not fit
     is cut, and then has no end token. ``chain`` is the form of chain of hindsight; ``every`` keeps all rated
-    candidates, for measuring.
+    candidates, for measuring; ``cue`` is what the reply begins with, as part of the query.
     """
     ends = end_of_turn(tokenizer)
     rows: list[Encoded] = []
@@ -81,7 +82,7 @@ def encode(
             dropped["no candidate is rated"] += 1
             continue
         chosen = rated if every else spread(rated, candidates)
-        query = encode_chat(tokenizer, group.chat())
+        query = encode_chat(tokenizer, group.chat()) + tokenizer.encode(cue, add_special_tokens=False)
         room = window - len(query)
         if room < LEAST_ROOM:
             dropped["the query fills the window"] += 1
@@ -90,7 +91,7 @@ def encode(
             replies = [_chain(tokenizer, chosen, ends)]
             ratings = [float("nan") if chosen[0].rating is None else chosen[0].rating]
         else:
-            replies = [_reply(tokenizer, candidate.text, ends) for candidate in chosen]
+            replies = [_reply(tokenizer, candidate.text, ends, after=cue) for candidate in chosen]
             ratings = [math.nan if c.rating is None else c.rating for c in chosen]
         for number, reply in enumerate(replies):
             if len(reply.tokens) > room:
@@ -137,20 +138,9 @@ def end_of_turn(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def after_cue(tokenizer: Any, row: Encoded) -> Encoded:
-    """The row as chain of hindsight is asked: the query ends with what stands before a better answer."""
-    return Encoded(
-        row.query + tokenizer.encode(f"{BETTER}", add_special_tokens=False),
-        row.replies,
-        row.ratings,
-        row.points,
-        row.place,
-    )
-
-
-def _reply(tokenizer: Any, text: str, end: int) -> Reply:
-    # A template ends where the reply begins; without one, the prompt ends in "Assistant:".
-    lead = "" if tokenizer.chat_template else " "
+def _reply(tokenizer: Any, text: str, end: int, after: str = "") -> Reply:
+    # A template ends where the reply begins; without one, or after a cue, the prompt ends in a colon.
+    lead = "" if tokenizer.chat_template and not after else " "
     tokens = tokenizer.encode(lead + disarmed(tokenizer, text), add_special_tokens=False)
     tokens = [*tokens, end]
     return Reply(tokens, [True] * len(tokens))
@@ -159,7 +149,8 @@ def _reply(tokenizer: Any, text: str, end: int) -> Reply:
 def _chain(tokenizer: Any, chosen: Sequence[Candidate], end: int) -> Reply:
     tokens: list[int] = []
     counts: list[bool] = []
-    told = [(BETTER, chosen[0])] if len(chosen) == 1 else [(WORSE, chosen[-1]), (BETTER, chosen[0])]
+    told = [(WORSE, chosen[-1])] if chosen[-1].rating != chosen[0].rating else []
+    told.append((BETTER, chosen[0]))
     for place, (cue, candidate) in enumerate(told):
         last = place == len(told) - 1
         head = tokenizer.encode(cue if place == 0 else f"\n\n{cue}", add_special_tokens=False)

@@ -77,9 +77,16 @@ def _asked(row: Row, name: str) -> tuple[Turn, ...]:
 def _said(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if len(value) != 1:
-        raise ValueError("a completion of more than one message")
+    if not isinstance(value, list) or len(value) != 1:
+        raise ValueError(f"a reply must be a text or one message, not {value!r:.60}")
     return str(value[0]["content"])
+
+
+def _score(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"a score must be a number, not {value!r:.60}") from None
 
 
 def _gathered(rows: Iterable[tuple[tuple[Turn, ...], list[Candidate]]], pairing: Pairing) -> list[Group]:
@@ -125,9 +132,13 @@ def _read_reference(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
         responses, scores = row["responses"], row["scores"]
         models = row.get("models") or [""] * len(responses)
         by_text: dict[str, Candidate] = {}
+        if not len(responses) == len(scores) == len(models):
+            raise ValueError(
+                f"there are {len(responses)} responses, {len(scores)} scores and {len(models)} models"
+            )
         for text, score, model in zip(responses, scores, models, strict=True):
             # Its programs wrote 8 where a rating on 1–7 could not be read.
-            rating = float(score) if pairing.low <= float(score) <= pairing.high else None
+            rating = None if _score(score) == pairing.high + 1 else _score(score)
             if text:
                 by_text.setdefault(text, Candidate(text=text, rating=rating, model=str(model)))
         if by_text:
@@ -191,13 +202,17 @@ def _read_preference(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
     def both(row: Row) -> list[Candidate]:
         chosen, rejected = row.get("score_chosen"), row.get("score_rejected")
         return [
-            Candidate(text=_said(row["chosen"]), rating=pairing.chosen if chosen is None else float(chosen)),
+            Candidate(text=_said(row["chosen"]), rating=pairing.chosen if chosen is None else _score(chosen)),
             Candidate(
-                text=_said(row["rejected"]), rating=pairing.rejected if rejected is None else float(rejected)
+                text=_said(row["rejected"]), rating=pairing.rejected if rejected is None else _score(rejected)
             ),
         ]
 
-    return _gathered(((_asked(row, "prompt"), both(row)) for row in rows), pairing)
+    told = [(_asked(row, "prompt"), both(row), "score_chosen" in row) for row in rows]
+    if all(scored for _, _, scored in told):
+        return _gathered(((prompt, candidates) for prompt, candidates, _ in told), pairing)
+    # Without scores, what is better in one pair may be worse in another: each stays a group of its own.
+    return [_group(prompt, candidates, pairing) for prompt, candidates, _ in told]
 
 
 def _write_unpaired(conversational: bool) -> Callable[[Iterable[Group], Pairing], Iterator[Row]]:
@@ -222,7 +237,7 @@ def _read_unpaired(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
     def one(row: Row) -> list[Candidate]:
         score = row.get("score")
         without = pairing.chosen if row["label"] else pairing.rejected
-        return [Candidate(text=_said(row["completion"]), rating=without if score is None else float(score))]
+        return [Candidate(text=_said(row["completion"]), rating=without if score is None else _score(score))]
 
     return _gathered(((_asked(row, "prompt"), one(row)) for row in rows), pairing)
 
@@ -237,13 +252,19 @@ def _write_hh(groups: Iterable[Group], pairing: Pairing) -> Iterator[Row]:
         told = [turn for turn in group.prompt if turn.role != "system"]
         lines = []
         for place, turn in enumerate(told):
-            lines.append(f"\n\n{names[turn.role]}: {system if place == 0 else ''}{turn.content}")
+            said = _unmarked(f"{system if place == 0 else ''}{turn.content}")
+            lines.append(f"\n\n{names[turn.role]}: {said}")
         past = "".join(lines)
         for better, worse in pairs(group, pairing):
             yield {
-                "chosen": f"{past}\n\nAssistant: {better.text}",
-                "rejected": f"{past}\n\nAssistant: {worse.text}",
+                "chosen": f"{past}\n\nAssistant: {_unmarked(better.text)}",
+                "rejected": f"{past}\n\nAssistant: {_unmarked(worse.text)}",
             }
+
+
+def _unmarked(text: str) -> str:
+    """A text in which nothing reads as the beginning of a turn."""
+    return _HH.sub(lambda found: found[0].replace("\n\n", "\n"), text)
 
 
 def _transcript(text: str) -> tuple[Turn, ...]:
@@ -266,9 +287,11 @@ def _read_hh(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
         if {chosen[parting].role, rejected[parting].role} != {"assistant"} or parting == 0:
             raise ValueError("two transcripts that don't part at a turn of the assistant")
         both = ((chosen[parting].content, pairing.chosen), (rejected[parting].content, pairing.rejected))
-        by_text = {text: rating for text, rating in reversed(both) if text}
-        told = [Candidate(text=text, rating=rating) for text, rating in by_text.items()]
-        return chosen[:parting], told
+        by_text: dict[str, Candidate] = {}
+        for text, rating in both:
+            if text:
+                by_text.setdefault(text, Candidate(text=text, rating=rating))
+        return chosen[:parting], list(by_text.values())
 
     return [_group(*told, pairing) for row in rows if (told := pair(row))[1]]
 
@@ -333,7 +356,9 @@ def read(form: str, rows: Iterable[Row], pairing: Pairing) -> list[Group]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"Row {place} is no {form}: {where}: {first['msg']}.") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"Row {place} is no {form}: {f'{where}: ' if where else ''}{said}.") from error
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"Row {place} is no {form}: {said}. Is it another format?") from error
+        if isinstance(error, KeyError):
+            raise UserError(f"Row {place} is no {form}: {error} is missing. Is it another format?") from error
+        raise UserError(f"Row {place} can't be read as {form}: {error}.") from error

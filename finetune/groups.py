@@ -60,7 +60,8 @@ class Candidate(_Part):
 class Group(_Part):
     """A prompt and its candidates, each different; ratings go from ``low`` to ``high``, which is best.
 
-    ``question`` is what the society was asked, by which training and held-out parts are told apart.
+    ``question`` is what the society was asked, by which training and held-out parts are told apart;
+    ``people`` are all whose words or ratings are in it, in the prompt too.
     """
 
     kind: Kind = "imitation"
@@ -71,6 +72,7 @@ class Group(_Part):
     high: float = 7
     dimension: str = "alignment"
     session: str = ""
+    people: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Group:
@@ -97,9 +99,10 @@ class Group(_Part):
 
     @property
     def source(self) -> str:
-        """Who said the best of it: the seat or person, with the session."""
+        """Who said the best of it: the seat or person, with the session; "" where that is not known."""
         best = (self.rated or self.candidates)[0]
-        return f"{self.session}/{best.person or best.seat}"
+        who = best.person or best.seat
+        return f"{self.session}/{who}" if who else ""
 
     @property
     def id(self) -> str:

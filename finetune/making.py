@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from finetune.datasets import Card, Dataset, require_name
 from finetune.formats import Pairing
 from finetune.groups import Group
 from finetune.selecting import capped, mixed, parted, report
-from sandbox.errors import UserError
+from sandbox.errors import SandboxError, UserError
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import lineage, sessions
@@ -36,11 +37,12 @@ def datasets_dir(settings: Settings) -> Path:
 
 
 def find(settings: Settings, reference: str) -> Dataset:
-    """The dataset of a name, or in a folder. Raises ``UserError``."""
+    """The dataset of a name, else that in a folder. Raises ``UserError``."""
+    named = datasets_dir(settings) / reference
+    if datasets.NAME.fullmatch(reference) and named.is_dir():
+        return datasets.read(named)
     folder = Path(reference).expanduser()
-    if datasets.NAME.fullmatch(reference) and not (folder / "card.json").is_file():
-        folder = datasets_dir(settings) / reference
-    return datasets.read(folder)
+    return datasets.read(folder if folder.is_dir() else named)
 
 
 def build(
@@ -55,12 +57,13 @@ def build(
     require_name(name)
     groups: list[Group] = []
     dropped: Counter[str] = Counter()
-    keys: list[str] = []
+    epochs: dict[str, str] = {}
     for reference in references:
-        key = sessions.find(store.database, reference).key
-        if key in keys:
+        row = sessions.find(store.database, reference)
+        key = row.key
+        if key in epochs:
             continue
-        keys.append(key)
+        epochs[key] = row.epoch
         compared = compare(key, (recorded.event for recorded in store.log.read(key)), choice)
         groups += compared.groups
         dropped += compared.dropped
@@ -69,7 +72,7 @@ def build(
             "; ".join(f"{count} {reason}" for reason, count in dropped.most_common()) or "nothing was said"
         )
         raise UserError(
-            f"Nothing in {', '.join(keys)} can be trained on: {reasons}. A session needs answers that "
+            f"Nothing in {', '.join(epochs)} can be trained on: {reasons}. A session needs answers that "
             "observers or people rated."
         )
     made: dict[str, Any] = {
@@ -78,7 +81,7 @@ def build(
         "weight_people": choice.weight_people,
     }
     made |= {"rubric": choice.rubric, "dimension": choice.dimension, "with_peers": choice.with_peers}
-    return _keep(store, settings, name, groups, selection, dropped, made, tuple(keys))
+    return _keep(store, settings, name, groups, selection, dropped, made, epochs)
 
 
 def take_in(
@@ -96,20 +99,22 @@ def take_in(
     groups = formats.read(form, datasets.read_rows(file), pairing)
     if not groups:
         raise UserError(f"There is no row in {file}.")
+    dropped: Counter[str] = Counter()
+    unrated = sum(candidate.rating is None for group in groups for candidate in group.candidates)
+    dropped["candidates without a rating (kept, not trained on)"] = unrated
     made = {"imported": file.name, "format": form, **pairing._asdict()}
-    return _keep(store, settings, name, groups, selection, Counter(), made, (), licence)
+    return _keep(store, settings, name, groups, selection, dropped, made, {}, licence)
 
 
 def delete(store: Store, settings: Settings, name: str) -> None:
-    """Delete a dataset of ours; adapters trained on it keep its digest. Raises ``UserError``."""
-    import shutil
-
+    """Delete a dataset, on record or left without one; adapters trained on it stay. Raises ``UserError``."""
     row = lineage.dataset(store.database, name)
-    folder = datasets_dir(settings) / require_name(name)
+    folder = Path(row.path) if row else datasets_dir(settings) / require_name(name)
     if row is None and not folder.is_dir():
         raise UserError(f"There is no dataset '{name}'. List them with: sandbox dataset list")
+    if folder.is_dir():
+        datasets.remove(folder, name)
     lineage.forget_dataset(store.database, name)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _keep(
@@ -120,7 +125,7 @@ def _keep(
     selection: Selection,
     dropped: Counter[str],
     made: dict[str, Any],
-    keys: tuple[str, ...],
+    epochs: dict[str, str],
     licence: str = "",
 ) -> Card:
     if lineage.dataset(store.database, name) is not None:
@@ -136,7 +141,7 @@ def _keep(
         raise UserError(
             "Nothing is left to train on. Take more sessions, or a smaller --split, --least or --mix."
         )
-    held = [lineage.Source(*pair) for pair in sorted(_sources(kept))]
+    held = sorted(_sources(kept))
     people = sorted({source.person for source in held if source.person})
     consents = versions_of(store.database, [(source.session, source.person) for source in held])
     chosen = {"mix": selection.mix, "cap": selection.cap, "split": selection.split, "seed": selection.seed}
@@ -144,28 +149,27 @@ def _keep(
         datasets_dir(settings) / name,
         parts,
         report(parts, dropped),
-        sessions=keys,
+        sessions=tuple(epochs),
         people=len(people),
         consents=consents,
         licence=licence,
         made=made | chosen | {"least": selection.least},
     )
-    folder = str(datasets_dir(settings) / name)
-    lineage.add_dataset(store.database, name, folder, card.digest, card.model_dump_json(), held)
+    folder = datasets_dir(settings) / name
+    try:
+        lineage.add_dataset(
+            store.database, name, str(folder), card.digest, card.model_dump_json(), held, epochs
+        )
+    except SandboxError:
+        shutil.rmtree(folder)
+        raise
     return card
 
 
-def _sources(groups: Sequence[Group]) -> set[tuple[str, str]]:
+def _sources(groups: Sequence[Group]) -> set[lineage.Source]:
     """The sessions that groups come from, with each person whose words or ratings are in them."""
-    found: set[tuple[str, str]] = set()
-    for group in groups:
-        if not group.session:
-            continue
-        found.add((group.session, ""))
-        for candidate in group.candidates:
-            people = (candidate.person, *(judgement.person for judgement in candidate.judgements))
-            found.update((group.session, person) for person in people if person)
-    return found
+    of_sessions = [group for group in groups if group.session]
+    return {lineage.Source(group.session, person) for group in of_sessions for person in ("", *group.people)}
 
 
 def rows_with(dataset: Dataset, reference: str) -> list[tuple[int, Group]]:

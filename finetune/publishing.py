@@ -47,7 +47,8 @@ def pseudonymous(groups: Iterable[Group]) -> list[Group]:
                     update={"person": name(candidate.person), "seat": seat, "judgements": tuple(judgements)}
                 )
             )
-        told.append(group.model_copy(update={"candidates": tuple(candidates)}))
+        people = tuple(sorted(names.setdefault(p, f"person-{len(names) + 1}") for p in group.people))
+        told.append(group.model_copy(update={"candidates": tuple(candidates), "people": people}))
     return told
 
 

@@ -74,7 +74,7 @@ def mixed(groups: Sequence[Group], mix: Sequence[float], seed: int, dropped: Cou
     if empty := [kind for kind, places in by_kind.items() if not places]:
         raise UserError(
             f"There is no group of kind {', '.join(empty)}, so the mix can't be kept. Give it the share 0, "
-            "or build without --mix."
+            "or build without --mix (or --least: a realignment has one candidate)."
         )
     unit = min(len(places) / shares[kind] for kind, places in by_kind.items())
     chance = random.Random(seed)

@@ -6,6 +6,7 @@ It knows rows of tokens and a model with an adapter; not where either comes from
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -112,6 +113,11 @@ class AlignmentTrainer(Trainer):
     def log(self, logs: dict[str, float], *arguments: Any, **more: Any) -> None:
         """Adds the means, since the last time, of what the loss consists of."""
         wanted = "eval_" if "eval_loss" in logs else ""
+        if not math.isfinite(logs.get("grad_norm") or 0.0):
+            raise TrainingFailed(
+                f"The gradient is not a finite number at step {self.state.global_step}. Go on from the last "
+                "checkpoint by --resume, or begin anew with a lower --learning-rate or --dtype float32."
+            )
         for name in [name for name in self._parts if name.startswith("eval_") == bool(wanted)]:
             figures = self._parts.pop(name)
             if "loss" in logs or wanted:
@@ -121,7 +127,7 @@ class AlignmentTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            keep(Path(self.args.output_dir), self.state.global_step, self.state.best_model_checkpoint)
 
 
 class JsonLines(TrainerCallback):
@@ -150,18 +156,30 @@ def mark_complete(checkpoint: Path) -> None:
     _sync(checkpoint)
 
 
-def last_complete(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run; what was left half written is removed."""
-    found = {}
-    for folder in run.glob("checkpoint-*"):
-        number = folder.name.rpartition("-")[2]
-        if not number.isdecimal():
-            continue
-        if (folder / COMPLETE).is_file():
-            found[int(number)] = folder
-        else:
-            shutil.rmtree(folder)
+def keep(run: Path, step: int, best: str | None) -> None:
+    """Mark the checkpoint of a step as whole; then let older ones go, but for the last and the best."""
+    mark_complete(run / f"checkpoint-{step}")
+    whole = _complete(run)
+    for number in sorted(whole)[:-2]:
+        if best is None or Path(best).name != whole[number].name:
+            (whole[number] / COMPLETE).unlink()  # half deleted, it must not be taken for whole
+            shutil.rmtree(whole[number])
+
+
+def last_complete(run: Path, *, tidy: bool = True) -> Path | None:
+    """The newest whole checkpoint of a run; with ``tidy``, what was left half written is removed."""
+    if tidy:
+        for folder in run.glob("checkpoint-*"):
+            if not (folder / COMPLETE).is_file():
+                shutil.rmtree(folder)
+    found = _complete(run)
     return found[max(found)] if found else None
+
+
+def _complete(run: Path) -> dict[int, Path]:
+    """The whole checkpoints by their step."""
+    numbered = ((folder.name.rpartition("-")[2], folder) for folder in run.glob("checkpoint-*"))
+    return {int(n): folder for n, folder in numbered if n.isdecimal() and (folder / COMPLETE).is_file()}
 
 
 def _sync(path: Path) -> None:

@@ -9,28 +9,32 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from finetune import adapters
 from finetune.adapters import Card, Lineage, Metrics
 from finetune.datasets import Dataset
-from finetune.encode import Encoded, after_cue, encode
+from finetune.dpo import dpo_trainer, pairs_of
+from finetune.encode import BETTER, Encoded, Encoding, encode
 from finetune.ordering import order
 from finetune.preference import Preference, preference
 from finetune.scoring import Found, Way, find_way
 from finetune.settings import TrainingOptions
-from finetune.trainer import AlignmentTrainer, JsonLines, Rows, last_complete
+from finetune.trainer import AlignmentTrainer, JsonLines, Rows, TrainingFailed, last_complete
 from sandbox.errors import UserError
 from sandbox.models import fingerprint, weights
-from sandbox.models.spec import parse
+from sandbox.models.spec import Family, parse
 
 _BEFORE = "before.json"
 _PLAN = "plan.json"
+_LOCK = "lock"
 LOG = "log.jsonl"
 
 
@@ -65,44 +69,51 @@ def is_first() -> bool:
 
 def base_name(base: str) -> str:
     """The name of the local model that ``base`` means: ``local/NAME``, a folder or a hub's name."""
+    family = base.partition("/")[0]
+    if family in get_args(Family) and family != "local" and not Path(base).is_dir():
+        raise UserError(f"'{base}' is no local model. Train on local/smollm2, a folder, or a hub's name.")
     spec = parse(base if base.startswith("local/") else f"local/{base}")
     if spec.adapter:
         raise UserError("Train on a base model, not on one of its adapters: leave out what stands after '#'.")
     return spec.name
 
 
-def train(job: Job, *, resume: bool = False, on_progress: Listener = lambda _: None) -> Card:
-    """Train, save, and return the adapter's card.
+def train(
+    job: Job, *, resume: bool = False, restart: bool = False, on_progress: Listener = lambda _: None
+) -> Card:
+    """Train, save, and return the adapter's card; ``restart`` forgets what was begun under its name.
 
     Raises ``UserError`` for what can't be trained, ``ModelError`` for a base model that can't be had and
     ``TrainingFailed`` when the loss is no number any more.
     """
-    from peft import PeftModel
+    with _alone(job.run):
+        if restart and is_first():
+            for path in job.run.iterdir():
+                if path.name != _LOCK:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return _trained(job, resume, on_progress)
+
+
+def _trained(job: Job, resume: bool, on_progress: Listener) -> Card:
     from transformers import set_seed
 
     start = time.monotonic()
     options = job.options
-    _prepare(job, resume)
+    plan = _plan(job)
+    _check(job, plan, resume)
     set_seed(options.seed)
     name = base_name(job.base)
     on_progress(Progress(f"loading local/{name}", 0, 0))
-    loaded = weights.load(name, job.cache, device=options.device, dtype=options.dtype)
-    model: PeftModel = _with_adapter(loaded.model, options)
-    window = min(loaded.window, options.max_length)
-    chain = options.method == "chain-of-hindsight"
-    groups = job.dataset.parts.train
-    encoding = encode(groups, loaded.tokenizer, window, candidates=options.candidates, chain=chain)
-    if not encoding.rows:
-        raise UserError(f"Nothing can be trained on: {_reasons(encoding.dropped)}.")
-    held = encode(job.dataset.parts.heldout, loaded.tokenizer, window, every=True).rows
-    if chain:
-        held = [after_cue(loaded.tokenizer, row) for row in held]
+    loaded = weights.load(name, job.cache, device=options.device, dtype=_dtype(options))
+    model = _with_adapter(loaded.model, options)
+    rows, held, encoding = _rows(job, loaded)
     pad = loaded.tokenizer.pad_token_id
-    found = _way(model, [*encoding.rows, *held], pad, options)
+    found = _way(model, [*rows, *held], pad, options)
     before = _measured_before(job, model, held, found.way, pad, on_progress)
+    groups = job.dataset.parts.train
     places = order(
-        [row.length for row in encoding.rows],
-        [groups[row.place].kind for row in encoding.rows],
+        [row.length for row in rows],
+        [groups[row.place].kind for row in rows],
         options.stages,
         options.epochs,
         options.batch * _processes(),
@@ -110,65 +121,135 @@ def train(job: Job, *, resume: bool = False, on_progress: Listener = lambda _: N
     )
     if not places:
         raise UserError(f"No row is of the stages {', '.join(options.stages)}. Build the dataset with them.")
-    trainer = _trainer(job, model, loaded.tokenizer, encoding.rows, places, held, found.way, on_progress)
-    checkpoint = last_complete(job.run) if resume else None
+    trainer = _trainer(job, model, loaded.tokenizer, rows, places, held, found.way, on_progress)
+    if is_first():
+        _write(job.run / _PLAN, json.dumps(plan))
+    checkpoint = last_complete(job.run, tidy=is_first()) if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = trainer.accelerator.get_state_dict(trainer.model) if options.fsdp else None
     model = trainer.accelerator.unwrap_model(trainer.model)
-    after = _measured(model, held, found.way, pad, "measuring", on_progress)
+    _require_finite(model)
     metrics = Metrics(
         steps=trainer.state.global_step,
-        groups=len(encoding.rows),
+        groups=len(rows),
         seconds=round(time.monotonic() - start, 1),
         loss=_last_loss(trainer.state.log_history),
         dropped=dict(encoding.dropped),
         cut=encoding.cut,
         sharing=found.way + (f": {found.why}" if found.why else ""),
         before=before,
-        after=after,
+        after=_measured(model, held, found.way, pad, "measuring", on_progress),
     )
     digests = (fingerprint.of_weights(loaded.source), fingerprint.of_tokenizer(loaded.tokenizer))
     card = adapters.new_card(job.name, f"local/{name}", digests, options, _lineage(job.dataset), metrics)
     if is_first():
-        adapters.save(job.out, model, card, job.run / LOG)
+        adapters.save(job.out, model, card, job.run / LOG, state)
         shutil.rmtree(job.run, ignore_errors=True)
     return card
 
 
-def _prepare(job: Job, resume: bool) -> None:
-    """The run folder, with what is being done; to go on, it must be the same."""
+def _plan(job: Job) -> dict[str, Any]:
+    """What is to be done; a training is gone on with only if this is the same."""
+    return {
+        "dataset": job.dataset.card.digest,
+        "base": base_name(job.base),
+        "options": job.options.model_dump(mode="json"),
+        "processes": _processes(),
+    }
+
+
+def _check(job: Job, plan: dict[str, Any], resume: bool) -> None:
+    """Raise ``UserError`` for what can be seen to be wrong before anything is loaded."""
+    options = job.options
     if job.out.exists():
         raise UserError(
             f"There is an adapter '{job.name}' already. Choose another --name, or delete it: "
             f"sandbox adapters delete {job.name}"
         )
-    if job.options.method == "dpo" and job.options.fsdp:
-        raise UserError("DPO is not sharded here. Leave out --fsdp.")
-    plan = {
-        "dataset": job.dataset.card.digest,
-        "base": base_name(job.base),
-        "options": job.options.model_dump(mode="json"),
-    }
-    file = job.run / _PLAN
+    if options.fsdp and (options.method == "dpo" or _device(options) == "cpu"):
+        raise UserError("Only GPUs are sharded over, and not for dpo. Leave out --fsdp.")
     if not is_first():
         return
-    if file.is_file():
-        if not resume:
-            raise UserError(
-                f"A training of '{job.name}' was interrupted. Go on with it by --resume, or begin anew "
-                "by --restart."
-            )
-        known = json.loads(file.read_text("utf-8"))
-        if known != plan:
-            changed = [key for key in plan if known.get(key) != plan[key]]
-            raise UserError(
-                f"The training of '{job.name}' was begun with another {' and '.join(changed)}. Go on with "
-                "the same, or begin anew by --restart."
-            )
-        return
-    if resume:
+    try:
+        known = json.loads((job.run / _PLAN).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        known = None
+    if known is None and resume:
         raise UserError(f"There is no interrupted training of '{job.name}'. Leave out --resume.")
-    job.run.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(plan), "utf-8")
+    if known is not None and not resume:
+        raise UserError(
+            f"A training of '{job.name}' was interrupted. Go on with it by --resume, or begin anew by "
+            "--restart."
+        )
+    if known is not None and known != plan:
+        changed = [key for key in plan if known.get(key) != plan[key] and key != "options"]
+        options, before = plan["options"], known.get("options", {})
+        changed += [f"--{key.replace('_', '-')}" for key in options if before.get(key) != options[key]]
+        raise UserError(
+            f"The training of '{job.name}' was begun with another {' and '.join(changed)}. Go on with the "
+            "same, or begin anew by --restart."
+        )
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """The run folder, for one training at a time. Raises ``UserError`` while another has it."""
+    run.mkdir(parents=True, exist_ok=True)
+    if not is_first() or sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (run / _LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"'{run.name}' is being trained by another process. Wait for it, or end it."
+            ) from error
+        yield
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    half = path.with_suffix(".half")
+    half.write_text(text, "utf-8")
+    half.replace(path)
+
+
+def _dtype(options: TrainingOptions) -> str:
+    """float16, which generation may take by itself, would need its losses scaled: then float32."""
+    if options.dtype != "auto":
+        return options.dtype
+    return "float32" if str(weights.best_dtype(_device(options))) == "torch.float16" else "auto"
+
+
+def _device(options: TrainingOptions) -> str:
+    return weights.best_device() if options.device == "auto" else options.device
+
+
+def _rows(job: Job, loaded: weights.Loaded) -> tuple[list[Encoded], list[Encoded], Encoding]:
+    """What is trained on, what is held out, and what became of the groups. Raises ``UserError``."""
+    options = job.options
+    window = min(loaded.window, options.max_length)
+    chain = options.method == "chain-of-hindsight"
+    parts, tokenizer = job.dataset.parts, loaded.tokenizer
+    encoding = encode(parts.train, tokenizer, window, candidates=options.candidates, chain=chain)
+    if not encoding.rows:
+        raise UserError(f"Nothing can be trained on: {_reasons(encoding.dropped)}.")
+    held = encode(parts.heldout, tokenizer, window, every=True, cue=BETTER if chain else "")
+    return encoding.rows, held.rows, encoding
+
+
+def _require_finite(model: Any) -> None:
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            raise TrainingFailed(
+                f"The adapter holds numbers that are not finite ({name}), so it is not saved. Lower "
+                "--learning-rate, or train in --dtype float32; --restart begins anew."
+            )
 
 
 def _with_adapter(model: Any, options: TrainingOptions) -> Any:
@@ -229,10 +310,9 @@ def _trainer(
         if not held:
             raise UserError("To stop early takes held-out groups. Build the dataset with --split 0.1.")
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=options.patience))
-    arguments = _arguments(job, measures)
+    count = sum(len(pairs_of(rows[place])) for place in places) if options.method == "dpo" else len(places)
+    arguments = _arguments(job, measures, count)
     if options.method == "dpo":
-        from finetune.dpo import dpo_trainer
-
         trainer = dpo_trainer(model, tokenizer, rows, places, held, arguments, options, callbacks)
     else:
         from transformers import TrainingArguments
@@ -254,14 +334,15 @@ def _trainer(
     return trainer
 
 
-def _arguments(job: Job, measures: bool) -> dict[str, Any]:
+def _arguments(job: Job, measures: bool, rows: int) -> dict[str, Any]:
     from dataclasses import fields
 
     from transformers import TrainingArguments
 
     options = job.options
-    on_cpu = (weights.best_device() if options.device == "auto" else options.device) == "cpu"
+    on_cpu = _device(options) == "cpu"
     steps = options.eval_steps or options.save_steps
+    steps_there_are = -(-rows // (options.batch * _processes() * options.accumulate))
     told: dict[str, Any] = {
         "output_dir": str(job.run),
         "per_device_train_batch_size": options.batch,
@@ -273,11 +354,10 @@ def _arguments(job: Job, measures: bool) -> dict[str, Any]:
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.clip,
         "num_train_epochs": 1,  # the order of the rows holds the epochs
-        "max_steps": options.max_steps or -1,
+        "max_steps": min(options.max_steps, steps_there_are) if options.max_steps else -1,
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": steps if options.patience else options.save_steps,
-        "save_total_limit": 2,
         "eval_strategy": "steps" if measures else "no",
         "eval_steps": steps,
         "load_best_model_at_end": bool(options.patience),
@@ -322,11 +402,11 @@ def _measured_before(
 ) -> Preference | None:
     """The held-out preference of the base model; of a resumed run, as it was measured then."""
     file = job.run / _BEFORE
-    if file.is_file():
+    with suppress(OSError, ValueError):
         return Preference.model_validate_json(file.read_bytes())
     found = _measured(model, held, way, pad, "measuring the base model", on_progress)
     if found is not None and is_first():
-        file.write_text(found.model_dump_json(), "utf-8")
+        _write(file, found.model_dump_json())
     return found
 
 

@@ -188,10 +188,12 @@ def _answer_through(changed: dict[str, Any], model: str) -> None:
     changed["agents"] = {**common, "model": model, "rating_model": rating}
     seats = changed.get("seats", [])
     if isinstance(seats, list):
-        for place, seat in enumerate(seats):
-            if isinstance(seat, dict) and "model" in seat:
-                rated = seat.get("rating_model") or seat["model"]
-                seats[place] = {**seat, "model": model, "rating_model": rated}
+        changed["seats"] = [
+            {**seat, "model": model, "rating_model": seat.get("rating_model") or seat["model"]}
+            if isinstance(seat, dict) and "model" in seat
+            else seat
+            for seat in seats
+        ]
 
 
 def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -42,17 +42,18 @@ def _said(events: Sequence[ev.Event], person: str) -> set[str]:
     for event in events:
         if not _is_by(event, person):
             continue
-        for name in ("text", "reason", "raw", "question"):
+        for name in ("text", "reason", "question"):
             texts.add(getattr(event, name, None) or "")
     return texts - {""}
 
 
 def _is_by(event: ev.Event, person: str) -> bool:
+    """Whether the person gave it; a seat of theirs may bear their name, or somebody else's."""
     match event:
         case ev.MessagePosted():
-            return person in (event.person, event.seat)
+            return person == (event.person or event.seat)
         case ev.RatingGiven():
-            return person in (event.person, event.rater)
+            return person == (event.person or event.rater)
         case ev.InteractionStarted():
             return event.seat == person and event.kind in ("chat", "rating")
         case _:
@@ -96,10 +97,9 @@ def _named(event: ev.Event, person: str, alias: str) -> dict[str, Any]:
 
 
 def _copied(event: ev.Event, said: set[str]) -> dict[str, Any]:
-    """Verbatim copies of what the person said, such as in what others were asked."""
-    update: dict[str, Any] = {
-        name: WITHDRAWN for name in ("text", "question", "recalled") if getattr(event, name, None) in said
-    }
+    """Verbatim copies of what the person said, in what others were asked or recalled."""
+    names = ("text", "question") if isinstance(event, ev.TurnAwaited) else ("recalled",)
+    update: dict[str, Any] = {name: WITHDRAWN for name in names if getattr(event, name, None) in said}
     reasons = getattr(event, "reasons", ())
     if said.intersection(reasons):
         update["reasons"] = tuple(WITHDRAWN if reason in said else reason for reason in reasons)

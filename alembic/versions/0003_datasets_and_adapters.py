@@ -31,11 +31,11 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_datasets_digest'), ['digest'], unique=False)
 
     op.create_table('dataset_sources',
-    sa.Column('dataset_id', sa.BigInteger(), nullable=False),
+    sa.Column('digest', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('session', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('person', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.ForeignKeyConstraint(['dataset_id'], ['datasets.id'], name=op.f('fk_dataset_sources_dataset_id_datasets'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('dataset_id', 'session', 'person', name=op.f('pk_dataset_sources'))
+    sa.Column('flagged', sa.Text(), nullable=True),
+    sa.PrimaryKeyConstraint('digest', 'session', 'person', name=op.f('pk_dataset_sources'))
     )
     with op.batch_alter_table('adapters', schema=None) as batch_op:
         batch_op.add_column(sa.Column('dataset', sqlmodel.sql.sqltypes.AutoString(), nullable=True))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
-from rich.text import Text
 
+from finetune.datasets import remove, require_name
 from sandbox.commands.console import again, counted, opened, print_json, safe, terminal, with_json, with_store
 from sandbox.errors import UserError
+from sandbox.models.weights import CARD
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import lineage
 from sandbox.store.tables import AdapterRow
+from sandbox.text import printable
 
 
 @click.group()
@@ -36,7 +37,7 @@ def list_adapters(as_json: bool, settings: Settings) -> None:
         console.print("No adapters yet. Train one with: sandbox train DATASET --base local/smollm2")
         return
     table = Table(pad_edge=False)
-    for column in ("adapter", "base", "method", "dataset", "preference", "made", ""):
+    for column in ("adapter", "base", "method", "dataset", "preference", "made", "state"):
         table.add_column(column)
     for row in rows:
         card = json.loads(row.card)
@@ -44,9 +45,9 @@ def list_adapters(as_json: bool, settings: Settings) -> None:
             print_json(card | {"path": row.path, "flagged": row.flagged, "is_there": _is_there(row)})
         state = "flagged" if row.flagged else "" if _is_there(row) else "missing"
         table.add_row(
-            Text(row.name),
-            Text(row.base),
-            card["options"]["method"],
+            safe(row.name),
+            safe(row.base),
+            safe(card["options"]["method"]),
             safe(card["lineage"]["dataset"]),
             _preference(card["metrics"]),
             f"{row.created:%Y-%m-%d %H:%M}",
@@ -102,13 +103,18 @@ def show(name: str, as_json: bool, settings: Settings) -> None:
 def delete(name: str, yes: bool, settings: Settings) -> None:
     """Delete an adapter with its files."""
     with opened(settings) as store:
-        row = _row(store, name)
+        row = lineage.adapter(store.database, name)
+        if row is None and not (settings.adapters_dir / require_name(name, "adapter") / CARD).is_file():
+            raise _no_adapter(name)
         seats = len({(s.session, s.seat) for s in lineage.services(store.database, name)})
         if not yes:
             served = f" {counted(seats, 'seat')} spoke through it." if seats else ""
-            click.confirm(f"Delete {name} and its files in {row.path} for good?{served}", abort=True)
+            where = f" in {row.path}" if row else ""
+            click.confirm(printable(f"Delete {name} and its files{where} for good?{served}"), abort=True)
+        folder = Path(row.path) if row else settings.adapters_dir / name
+        if folder.exists():
+            remove(folder, name)
         lineage.forget_adapter(store.database, name)
-        shutil.rmtree(row.path, ignore_errors=True)
     click.echo(f"{name} is deleted.")
 
 
@@ -150,8 +156,12 @@ def _export(name: str, out: Path, merged: bool, settings: Settings) -> None:
 def _row(store: Store, name: str) -> AdapterRow:
     row = lineage.adapter(store.database, name)
     if row is None:
-        raise UserError(f"There is no adapter '{name}'. List them with: sandbox adapters list")
+        raise _no_adapter(name)
     return row
+
+
+def _no_adapter(name: str) -> UserError:
+    return UserError(f"There is no adapter '{name}'. List them with: sandbox adapters list")
 
 
 def _is_there(row: AdapterRow) -> bool:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from finetune import making, publishing
 from finetune.comparisons import Choice
-from finetune.datasets import Card
+from finetune.datasets import Card, Dataset
 from finetune.formats import FORMATS, Pairing
 from finetune.groups import KINDS, Group
 from finetune.making import Selection
@@ -37,9 +37,10 @@ from sandbox.errors import UserError
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import lineage
-from sandbox.text import one_line
+from sandbox.text import one_line, printable
 
 _FORMS = click.Choice([*FORMATS, publishing.PARQUET])
+_HELP = f"One of {', '.join((*FORMATS, publishing.PARQUET))}."
 
 
 @click.group()
@@ -65,6 +66,12 @@ def _kinds(_: object, __: object, text: str) -> tuple[Any, ...]:
         named = ", ".join(sorted(unknown)) if wanted else "none"
         raise click.BadParameter(f"The kinds are {', '.join(KINDS)}; not {named}.")
     return tuple(kind for kind in KINDS if kind in wanted)
+
+
+def _licence(_: object, __: object, text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.+-]{0,60}", text):
+        raise click.BadParameter("Write its short name, as mit, apache-2.0 or cc-by-4.0.")
+    return text
 
 
 def _selecting(command: Any) -> Any:
@@ -93,10 +100,10 @@ def _selecting(command: Any) -> Any:
     return command
 
 
-@dataset.command()
+@dataset.command(short_help="Rated candidates out of sessions.")
 @click.argument("sessions", nargs=-1, required=True)
 @click.option("--name", help="The dataset's name (default: that of the first session).")
-@click.option("--kind", "kinds", callback=_kinds, default=",".join(KINDS), show_default=True)
+@click.option("--kind", "kinds", callback=_kinds, default=",".join(KINDS), help="Of these (all by default).")
 @click.option(
     "--raters",
     type=click.Choice(["people", "models", "all"]),
@@ -147,14 +154,16 @@ def build(
 
 @dataset.command("import")
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--format", "form", type=_FORMS, required=True)
+@click.option("--format", "form", type=_FORMS, required=True, metavar="FORMAT", help=_HELP)
 @click.option("--name", help="The dataset's name (default: the file's).")
 @click.option("--chosen", type=float, default=6.0, show_default=True, help="Rating of what has no score.")
 @click.option("--rejected", type=float, default=2.0, show_default=True, help="And of the worse of a pair.")
 @click.option(
     "--scale", default="1-7", show_default=True, metavar="LOW-HIGH", help="What ratings range over."
 )
-@click.option("--licence", default="", help="The licence of what is imported, as mit or apache-2.0.")
+@click.option(
+    "--licence", default="", callback=_licence, help="The licence of what is imported, as mit or apache-2.0."
+)
 @_selecting
 @with_json
 @with_store
@@ -203,7 +212,7 @@ def list_datasets(as_json: bool, settings: Settings) -> None:
         console.print("No datasets yet. Build one with: sandbox dataset build last --name NAME")
         return
     table = Table(pad_edge=False)
-    for column in ("dataset", "groups", "held out", "sessions", "adapters", "made", ""):
+    for column in ("dataset", "groups", "held out", "sessions", "adapters", "made", "state"):
         table.add_column(column)
     for row in rows:
         card = Card.model_validate_json(row.card)
@@ -237,7 +246,7 @@ def show(name: str, row: int | None, limit: int, as_json: bool, settings: Settin
     found = making.find(settings, name)
     groups = [*found.parts.train, *found.parts.heldout]
     if row is not None and row > len(groups):
-        raise click.UsageError(f"The dataset {found.card.name} has the rows 1 to {len(groups)}.")
+        raise UserError(f"The dataset {found.card.name} has the rows 1 to {len(groups)}.")
     chosen = list(enumerate(groups, 1))[slice(row - 1, row) if row else slice(0, limit)]
     with opened(settings) as store:
         record = lineage.dataset(store.database, found.card.name)
@@ -286,7 +295,11 @@ def trace(reference: str, as_json: bool, settings: Settings) -> None:
 
         key = find(store.database, session).key
         for row in lineage.made_from(store.database, key):
-            held = making.find(settings, row.path)
+            try:
+                held = making.find(settings, row.path)
+            except UserError as error:
+                click.echo(printable(f"{row.name}: {error}"), err=True)
+                continue
             for place, group in making.rows_with(held, f"{key}/{local}"):
                 found += 1
                 adapters = lineage.trained_on(store.database, row.digest)
@@ -310,7 +323,7 @@ def trace(reference: str, as_json: bool, settings: Settings) -> None:
 
 @dataset.command()
 @click.argument("name")
-@click.option("--format", "form", type=_FORMS, default="groups", show_default=True)
+@click.option("--format", "form", type=_FORMS, default="groups", metavar="FORMAT", help=_HELP)
 @click.option("--part", type=click.Choice(["train", "heldout", "all"]), default="train", show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="A file (a folder for parquet); else standard output."
@@ -329,6 +342,7 @@ def export(
 ) -> None:
     """A dataset in another program's format."""
     found = making.find(settings, name)
+    _warn(found, settings)
     if form == publishing.PARQUET:
         if out is None:
             raise click.UsageError("Parquet is a folder: name it with --out.")
@@ -353,9 +367,10 @@ def export(
 def push(name: str, repository: str, public: bool, settings: Settings) -> None:
     """Upload a dataset to the Hugging Face hub as REPOSITORY (OWNER/NAME), under pseudonyms."""
     found = making.find(settings, name)
+    _warn(found, settings)
     with tempfile.TemporaryDirectory() as workshop:
         address = publishing.push(found, repository, Path(workshop), private=not public)
-    click.echo(address)
+    click.echo(printable(address))
 
 
 @dataset.command()
@@ -369,6 +384,14 @@ def delete(name: str, yes: bool, settings: Settings) -> None:
             click.confirm(f"Delete the dataset {name} for good?", abort=True)
         making.delete(store, settings, name)
     click.echo(f"{name} is deleted.")
+
+
+def _warn(found: Dataset, settings: Settings) -> None:
+    """Say it where a dataset should not be used any more."""
+    with opened(settings) as store:
+        record = lineage.dataset(store.database, found.card.name)
+    if record is not None and record.flagged:
+        click.echo(printable(f"Warning: {found.card.name} is flagged: {record.flagged}."), err=True)
 
 
 def _scale(text: str) -> tuple[float, float]:
@@ -407,16 +430,16 @@ def _print_card(card: Card) -> None:
     for kind, count in report.rows.items():
         spread = report.spread.get(kind)
         table.add_row(
-            kind,
+            safe(kind),
             str(count),
             str(spread.n if spread else 0),
             number(spread.mean if spread else None),
             number(spread.deviation if spread else None),
-            "  ".join(f"{value}:{n}" for value, n in spread.counts.items()) if spread else "",
+            safe("  ".join(f"{value}:{n}" for value, n in spread.counts.items()) if spread else ""),
         )
     console.print(table)
     sizes = ", ".join(f"{n} with {size}" for size, n in report.candidates.items())
-    console.print(f"candidates a group: {sizes}")
+    console.print(safe(f"candidates a group: {sizes}"))
     for who, agreed in report.agreement.items():
         if agreed.alpha is None:
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from finetune.datasets import require_name
 from finetune.settings import METHODS, TrainingOptions
 from sandbox.commands.console import (
     POSITIVE,
+    STOPPED,
     again,
     opened,
     print_json,
@@ -75,7 +75,11 @@ def _options(command: Any) -> Any:
 @click.argument("dataset")
 @click.option("--base", required=True, metavar="MODEL", help="local/smollm2, a folder, or a hub's name.")
 @click.option("--name", help="The adapter's name (default: DATASET-METHOD).")
-@click.option("--out", type=click.Path(path_type=Path), help="Another folder than that of the adapters.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Another folder; to be seated, it must be where adapters lie.",
+)
 @_options
 @click.option("--max-steps", type=POSITIVE, help="End early.")
 @click.option("--stages", default="", metavar="KIND,…", help="Kinds, one after another; else all are mixed.")
@@ -121,8 +125,6 @@ def train(
 
     place = out or settings.adapters_dir / name
     run = settings.data_dir / "training" / name
-    if restart and is_first():
-        shutil.rmtree(run, ignore_errors=True)
     with opened(settings) as store:
         taken = lineage.adapter(store.database, name) is not None
     if taken and is_first():
@@ -131,8 +133,15 @@ def train(
             f"sandbox adapters delete {name}"
         )
     job = Job(found, f"local/{base_name(base)}", name, options, run, place.absolute(), settings.cache_dir)
+    if resume and restart:
+        raise click.UsageError("Give either --resume or --restart.")
     with _progress(quiet=as_json or not is_first()) as on_progress:
-        card = carry_out(job, resume=resume, on_progress=on_progress)
+        try:
+            card = carry_out(job, resume=resume, restart=restart, on_progress=on_progress)
+        except KeyboardInterrupt:
+            if is_first():
+                click.echo(printable(_stopped(run, name)), err=True)
+            sys.exit(STOPPED)
     if not is_first():
         return
     with opened(settings) as store:
@@ -142,10 +151,16 @@ def train(
     if as_json:
         print_json(card.model_dump(mode="json") | {"path": str(job.out)})
         return
-    _tell(card, job.out)
+    _tell(card, job.out, settings.adapters_dir.absolute())
 
 
-def _tell(card: Any, out: Path) -> None:
+def _stopped(run: Path, name: str) -> str:
+    if not (run / "plan.json").is_file():
+        return "Stopped before the first step."
+    return f"Stopped. Go on from the last checkpoint of '{name}' with the same command and --resume."
+
+
+def _tell(card: Any, out: Path, adapters: Path) -> None:
     console = terminal()
     metrics = card.metrics
     console.print(
@@ -170,6 +185,9 @@ def _tell(card: Any, out: Path) -> None:
                 f"of {found.pairs} pairs"
             )
     console.print(safe(f"saved in {out}"))
+    if out.parent != adapters:
+        console.print(f"To seat it, copy it to {adapters / card.name}.", markup=False, soft_wrap=True)
+        return
     seated = again(f"run village --answers {card.base}#{card.name}")
     console.print(f"\nSeat it: {seated}", style="dim", markup=False, soft_wrap=True)
 
@@ -218,7 +236,7 @@ def _read(given: dict[str, Any]) -> TrainingOptions:
     except ValidationError as error:
         first = error.errors()[0]
         name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "The options"
-        raise UserError(f"{name}: {first['msg']}.") from error
+        raise UserError(f"{name}: {first['msg'].removeprefix('Value error, ')}.") from error
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from sandbox.commands.console import (
 )
 from sandbox.commands.report import LiveProgress, dimensions, interactions_table, totals
 from sandbox.errors import BudgetExhausted, ModelError
+from sandbox.models.catalog import require_adapters
 from sandbox.records import InteractionRecord, assemble
 from sandbox.running import Store, at_work
 from sandbox.settings import Settings, redactor
@@ -82,6 +83,7 @@ def run(
         budget=budget,
     )
     society = read_society(file, overrides)
+    require_adapters(settings, society.models())
     with opened(settings) as store:
         handle = sessions.create(store.database, store.log, society)
         _work(store, handle, settings, rounds=society.rounds, budget=budget, as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,6 +36,7 @@ from sandbox.store import sessions as stored
 from sandbox.store import withdrawal
 from sandbox.store.export import Format, What, export
 from sandbox.store.tables import SessionRow
+from sandbox.text import printable
 
 
 @click.group()
@@ -208,24 +210,30 @@ def delete(session: str, yes: bool, settings: Settings) -> None:
 @with_json
 @with_store
 def forget(session: str, person: str, yes: bool, as_json: bool, settings: Settings) -> None:
-    """Take out what PERSON said and rated in SESSION, and their name, for good.
+    """Take out what PERSON said and rated in SESSION and its forks, and their name, for good.
 
     Datasets and adapters that were made from it are marked; what models answered to it stays.
     """
     with opened(settings) as store:
         row = stored.find(store.database, session)
+        forks = withdrawal.copies(store.database, row.key)
         if not yes:
-            click.confirm(f"Take {person} out of {row.key} for good?", abort=True)
-        done = withdrawal.forget(store.database, store.log, row.key, person)
-    if as_json:
-        print_json(done._asdict())
-        return
-    click.echo(
-        f"{counted(done.events, 'event')} of {done.session} changed; {done.alias} stands for the name."
-    )
-    for what, names in (("datasets", done.datasets), ("adapters", done.adapters)):
-        if names:
-            click.echo(f"Marked {what}, made from it: {', '.join(names)}. Delete them, or build them anew.")
+            also = f" and {counted(len(forks), 'fork')} of it" if forks else ""
+            click.confirm(printable(f"Take {person} out of {row.key}{also} for good?"), abort=True)
+        told = [withdrawal.forget(store.database, store.log, row.key, person)]
+        for fork in forks:
+            with suppress(withdrawal.NoPart):
+                told.append(withdrawal.forget(store.database, store.log, fork, person))
+    for done in told:
+        if as_json:
+            print_json(done._asdict())
+            continue
+        click.echo(
+            f"{counted(done.events, 'event')} of {done.session} changed; {done.alias} stands for the name."
+        )
+        for what, names in (("datasets", done.datasets), ("adapters", done.adapters)):
+            if names:
+                click.echo(f"Marked {what}, which still hold it: {', '.join(names)}. Delete them.")
 
 
 def _wait(seconds: float) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from sandbox.errors import SocietyError
 from sandbox.exchange import Request
 from sandbox.models.base import Model
 from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Paced, Retrying
@@ -18,6 +19,17 @@ from sandbox.society import Limits
 if TYPE_CHECKING:
     from sandbox.models.direct import HttpSessions
     from sandbox.models.local import LocalWorker
+
+
+def require_adapters(settings: Settings, specs: Iterable[str]) -> None:
+    """Raise ``SocietyError`` for a spec that names an adapter whose files are not there."""
+    for spec in map(parse, specs):
+        folder = settings.adapters_dir / spec.adapter
+        if spec.adapter and not (folder / "adapter_config.json").is_file():
+            raise SocietyError(
+                f"There is no adapter '{spec.adapter}' in {settings.adapters_dir}. See sandbox adapters "
+                "list, or train one: sandbox train DATASET --base MODEL"
+            )
 
 
 class Workers:

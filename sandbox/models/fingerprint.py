@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ def of_weights(source: str) -> str | None:
     """The digest of a model's safetensors: of all headers, and of each file's first and last mebibyte.
 
     ``source`` is a folder, or a hub's name whose files are in the cache. None if there is no such file.
+    Raises ``ValueError`` for a file that is cut short.
     """
     files = sorted(_folder(source).glob("*.safetensors"))
     if not files:
@@ -25,7 +25,7 @@ def of_weights(source: str) -> str | None:
     whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as data:
-            size = struct.unpack("<Q", data.read(8))[0]
+            size = int.from_bytes(data.read(8), "little")
             header = json.loads(data.read(size))
             header.pop("__metadata__", None)
             whole.update(json.dumps(header, sort_keys=True).encode())

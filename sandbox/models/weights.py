@@ -171,7 +171,10 @@ def _require_its_base(loaded: Loaded, folder: Path) -> None:
         raise ModelRefused(
             f"The adapter '{folder.name}' was trained with another tokenizer or chat template. {remedy}"
         )
-    found = fingerprint.of_weights(loaded.source)
+    try:
+        found = fingerprint.of_weights(loaded.source)
+    except ValueError as error:
+        raise ModelRefused(f"The weights of {base} can't be read: a file is cut short.") from error
     if weights and found and weights != found:
         raise ModelRefused(f"The adapter '{folder.name}' was trained on other weights ({base}). {remedy}")
 

@@ -5,7 +5,7 @@ It knows their names, digests and sources, not what is in their files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -50,26 +50,48 @@ class Service(NamedTuple):
 
 
 def add_dataset(
-    database: Database, name: str, path: str, digest: str, card: str, sources: Iterable[Source]
+    database: Database,
+    name: str,
+    path: str,
+    digest: str,
+    card: str,
+    sources: Iterable[Source],
+    epochs: Mapping[str, str] | None = None,
 ) -> None:
-    """Put a dataset on record. Raises ``UserError`` if the name is taken."""
+    """Put a dataset on record, with what it was made from.
+
+    ``epochs`` are those that its sessions had when they were read. Raises ``UserError`` if one has another
+    since (somebody withdrew what they said), or if the name is taken.
+    """
     with database.writing() as connection:
-        key = _insert(
-            connection, DATASETS, "dataset", {"name": name, "path": path, "digest": digest, "card": card}
-        )
-        rows = [{"dataset_id": key, **source._asdict()} for source in sorted(set(sources))]
+        for key, epoch in (epochs or {}).items():
+            now = connection.execute(sa.select(SESSIONS.c.epoch).where(SESSIONS.c.key == key)).scalar()
+            if now != epoch:
+                raise UserError(f"Session {key} was changed or deleted meanwhile. Build the dataset again.")
+        query = sa.select(SOURCES.c.session, SOURCES.c.person).where(SOURCES.c.digest == digest)
+        known = {Source(*row) for row in connection.execute(query)}
+        rows = [
+            {"digest": digest, **source._asdict()} for source in sorted(set(sources)) if source not in known
+        ]
         if rows:
             connection.execute(sa.insert(SOURCES), rows)
+        values = {"name": name, "path": path, "digest": digest, "card": card}
+        _insert(connection, DATASETS, "dataset", values | {"flagged": _flagged(connection, digest)})
 
 
 def add_adapter(database: Database, name: str, base: str, path: str, card: str, dataset: str | None) -> None:
     """Put an adapter on record. Raises ``UserError`` if the name is taken."""
     with database.writing() as connection:
-        flagged = connection.execute(
-            sa.select(DATASETS.c.flagged).where(DATASETS.c.digest == dataset, DATASETS.c.flagged.is_not(None))
-        ).scalar()
         values = {"name": name, "base": base, "path": path, "card": card, "dataset": dataset}
-        _insert(connection, ADAPTERS, "adapter", values | {"flagged": flagged})
+        _insert(connection, ADAPTERS, "adapter", values | {"flagged": _flagged(connection, dataset)})
+
+
+def _flagged(connection: Connection, digest: str | None) -> str | None:
+    """Why what has these rows should not be used, if so."""
+    found: str | None = connection.execute(
+        sa.select(SOURCES.c.flagged).where(SOURCES.c.digest == digest, SOURCES.c.flagged.is_not(None))
+    ).scalar()
+    return found
 
 
 def datasets(database: Database) -> list[DatasetRow]:
@@ -96,7 +118,7 @@ def sources(database: Database, name: str) -> list[Source]:
     """What a dataset was made from."""
     query = (
         sa.select(SOURCES.c.session, SOURCES.c.person)
-        .join(DATASETS, DATASETS.c.id == SOURCES.c.dataset_id)
+        .join(DATASETS, DATASETS.c.digest == SOURCES.c.digest)
         .where(DATASETS.c.name == name)
         .order_by(SOURCES.c.session, SOURCES.c.person)
     )
@@ -108,7 +130,7 @@ def made_from(database: Database, session: str) -> list[DatasetRow]:
     """The datasets that hold something of a session."""
     query = (
         sa.select(DATASETS.c.name)
-        .join(SOURCES, DATASETS.c.id == SOURCES.c.dataset_id)
+        .join(SOURCES, DATASETS.c.digest == SOURCES.c.digest)
         .where(SOURCES.c.session == session)
     )
     with database.reading() as connection:
@@ -157,21 +179,21 @@ def forget_adapter(database: Database, name: str) -> None:
 
 def flag(connection: Connection, session: str, person: str, why: str) -> tuple[list[str], list[str]]:
     """Mark what was made from a person's part in a session: the names of datasets, and of adapters."""
-    held = sa.select(SOURCES.c.dataset_id).where(SOURCES.c.session == session, SOURCES.c.person == person)
-    found = connection.execute(
-        sa.update(DATASETS)
-        .where(DATASETS.c.id.in_(held))
-        .values(flagged=why)
-        .returning(DATASETS.c.name, DATASETS.c.digest)
-    ).all()
-    digests = {row.digest for row in found}
-    trained = connection.execute(
-        sa.update(ADAPTERS)
-        .where(ADAPTERS.c.dataset.in_(digests))
-        .values(flagged=why)
-        .returning(ADAPTERS.c.name)
-    ).scalars()
-    return sorted(row.name for row in found), sorted(trained)
+    digests = (
+        connection.execute(
+            sa.update(SOURCES)
+            .where(SOURCES.c.session == session, SOURCES.c.person == person)
+            .values(flagged=why)
+            .returning(SOURCES.c.digest)
+        )
+        .scalars()
+        .all()
+    )
+    marked: list[list[str]] = []
+    for table, column in ((DATASETS, DATASETS.c.digest), (ADAPTERS, ADAPTERS.c.dataset)):
+        change = sa.update(table).where(column.in_(digests)).values(flagged=why).returning(table.c.name)
+        marked.append(sorted(connection.execute(change).scalars()))
+    return marked[0], marked[1]
 
 
 def _insert(connection: Connection, table: sa.Table, noun: str, values: dict[str, Any]) -> int:

@@ -219,19 +219,16 @@ class DatasetRow(Table, table=True):
 
 
 class DatasetSourceRow(Table, table=True):
-    """That a dataset holds something of a session, and of a person in it (an empty name: of its models).
+    """That rows of a digest hold something of a session, and of a person in it ("": of its models).
 
-    Sessions are named by key, not by number: they may be deleted before what was made from them.
+    It outlives the dataset, for the adapters that saw it. Sessions are named by key: they may go first.
     """
 
     __tablename__: ClassVar[Any] = "dataset_sources"
-    dataset_id: int = Field(
-        sa_column=Column(
-            BigInteger, ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True, nullable=False
-        )
-    )
+    digest: str = Field(primary_key=True)
     session: str = Field(primary_key=True)
     person: str = Field(default="", primary_key=True)
+    flagged: str | None = _text(nullable=True)
 
 
 class CommandRow(Table, table=True):

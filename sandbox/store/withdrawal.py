@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sandbox.errors import SessionError
-from sandbox.events import Event, SeatAdded, dump
+from sandbox.events import Event, SeatAdded, SessionCreated, dump
 from sandbox.store import lineage
 from sandbox.store.database import Database
 from sandbox.store.log import EVENTS, SESSIONS, Log
@@ -28,7 +29,9 @@ from sandbox.store.tables import (
 )
 from sandbox.withdrawing import alias_for, withdraw
 
-_WORDS = ("answer", "ask", "rate", "say", "react", "take", "leave", "skip")
+
+class NoPart(SessionError):
+    """The person had no part in the session."""
 
 
 class Withdrawn(NamedTuple):
@@ -50,10 +53,13 @@ def forget(database: Database, log: Log, reference: str, person: str) -> Withdra
     row = find(database, reference)
     assert row.id is not None
     events = [recorded.event for recorded in log.read(row.key)]
+    created = events[0]
+    if isinstance(created, SessionCreated) and created.society.seat(person) is not None:
+        raise SessionError(f"'{person}' is a seat of session {row.key}, not a person.")
     alias = alias_for(events)
     changed = withdraw(events, person, alias)
     if not changed:
-        raise SessionError(f"'{person}' had no part in session {row.key}. Names are told exactly as written.")
+        raise NoPart(f"'{person}' had no part in session {row.key}. Names are told exactly as written.")
     why = f"a person withdrew what they said and rated in session {row.key}"
     with database.writing() as connection:
         held = connection.execute(
@@ -82,6 +88,19 @@ def forget(database: Database, log: Log, reference: str, person: str) -> Withdra
     return Withdrawn(row.key, alias, len(changed), datasets, adapters)
 
 
+def copies(database: Database, key: str) -> list[str]:
+    """The sessions that were forked from one, and from those: each has its own copy of what was said."""
+    found: list[str] = []
+    with database.reading() as connection:
+        waiting = [key]
+        while waiting:
+            query = sa.select(SESSIONS.c.key).where(SESSIONS.c.parent == waiting.pop())
+            more = list(connection.execute(query).scalars())
+            found += more
+            waiting += more
+    return found
+
+
 def _replace(connection: Connection, session: int, seq: int, event: Event) -> None:
     """Write another event in the place of one, and the rows that follow from it."""
     connection.execute(
@@ -105,9 +124,10 @@ def _replace(connection: Connection, session: int, seq: int, event: Event) -> No
 def _forget_beside(connection: Connection, session: int, key: str, person: str, alias: str) -> None:
     """What stands beside the log: commands with their words, consents, invites and keys."""
     commands: sa.Table = CommandRow.__table__  # type: ignore[attr-defined]
+    theirs = json.dumps({"person": person})[:-1] + ","
     connection.execute(
         sa.delete(commands).where(
-            commands.c.session_id == session, commands.c.kind.in_(_WORDS), commands.c.state != "waiting"
+            commands.c.session_id == session, commands.c.body.startswith(theirs, autoescape=True)
         )
     )
     for kind in (ConsentRow, InviteRow):

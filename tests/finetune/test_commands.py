@@ -84,7 +84,8 @@ def test_options_choose_what_is_taken(sandbox: Run, session: str) -> None:
     [
         (("build", "nowhere"), 2, "no session"),
         (("build", "last", "--raters", "people"), 2, "can be trained on"),
-        (("build", "last", "--rubric", "9"), 2, "another rubric version"),
+        (("build", "last", "--rubric", "9"), 2, "no rubric version 9"),
+        (("build", "last", "--dimension", "charm"), 2, "alignment, engagement"),
         (("build", "last", "--mix", "5:1"), 2, "5:1:1"),
         (("build", "last", "--mix", "nan:1:1"), 2, "5:1:1"),
         (("build", "last", "--kind", "lies"), 2, "imitation, self-critic, realignment"),
@@ -270,3 +271,47 @@ def test_options_that_can_not_be_are_named(
     code, _, err = sandbox("train", "data", "--base", str(base), *arguments)
     assert code in (2, 4), err
     assert words in err
+
+
+def test_an_adapter_without_a_record_can_be_deleted_and_no_other_folder(
+    sandbox: Run, session: str, base: Path, tmp_path: Path
+) -> None:
+    made(sandbox, "dataset", "build", session, "--name", "data")
+    train(sandbox, base, "--name", "kind")
+    folder = tmp_path / "data" / "adapters" / "kind"
+    shutil.copytree(folder, tmp_path / "copy")
+    assert sandbox("adapters", "delete", "kind", "--yes")[0] == 0
+    shutil.copytree(tmp_path / "copy", folder)  # as a crash before it was put on record would leave it
+    code, _, err = sandbox("train", "data", "--base", str(base), "--name", "kind", "--device", "cpu")
+    assert (code, "adapters delete kind" in err) == (2, True)
+    assert sandbox("adapters", "delete", "kind", "--yes")[0] == 0
+    assert not folder.exists()
+    shutil.copytree(tmp_path / "copy", folder.parent / "other")  # another's card
+    code, _, err = sandbox("adapters", "delete", "other", "--yes")
+    assert (code, "by hand" in err) == (2, True)
+    assert (folder.parent / "other" / "card.json").is_file()
+
+
+def test_a_card_from_elsewhere_can_not_speak_to_the_terminal(
+    sandbox: Run, session: str, tmp_path: Path
+) -> None:
+    made(sandbox, "dataset", "build", session, "--name", "one")
+    card = tmp_path / "data" / "datasets" / "one" / "card.json"
+    told = json.loads(card.read_text())
+    for changed in ({"name": "\x1b]0;x\x07"}, {"report": told["report"] | {"rows": {"\x1b[2Jx": 1}}}):
+        card.write_text(json.dumps(told | changed))
+        code, out, err = sandbox("dataset", "show", "one")
+        assert code in (0, 2)
+        assert "\x1b" not in out + err
+
+
+def test_a_flagged_dataset_is_exported_with_a_warning(sandbox: Run, session: str, tmp_path: Path) -> None:
+    assert sandbox("rate", "1.draft", "--in", session, "--value", "6", "--as", "Ann")[0] == 0
+    made(sandbox, "dataset", "build", session, "--name", "one")
+    assert json.loads(sandbox("sessions", "forget", session, "Ann", "--yes", "--json")[1])["datasets"] == [
+        "one"
+    ]
+    code, _, err = sandbox("dataset", "export", "one")
+    assert (code, "flagged" in err) == (0, True)
+    made(sandbox, "dataset", "build", session, "--name", "two")
+    assert "flagged" not in sandbox("dataset", "export", "two")[2]

@@ -13,6 +13,7 @@ from sandbox import events as ev
 from sandbox.rubric import ENGAGEMENT, Rubric, Scale
 from sandbox.running import Store
 from sandbox.society import Human
+from sandbox.withdrawing import WITHDRAWN
 
 ONE = small_society(humans=(Human(name="Guest", place=4),))
 QUESTION = "Is it right?"
@@ -331,3 +332,40 @@ def test_the_prompt_is_the_one_that_the_seat_was_sent(tmp_path: Any) -> None:
             assert asked[f"{best.seat}/{purposes[group.kind]}/{group.question}"] == group.prompt[-1].content
             checked += 1
     assert checked
+
+
+def test_people_are_named_whose_words_stand_in_the_prompt() -> None:
+    events = told(
+        *deliberation(1, ("Lie.", 2), ("Don't.", 6), peers={"S1": (2, "It is a lie."), "S2": (5, "Fine.")})
+    )
+    events = [
+        event.model_copy(update={"person": "Ann"})
+        if isinstance(event, ev.MessagePosted) and event.role == "draft"
+        else event.model_copy(update={"person": "Bob"})
+        if isinstance(event, ev.RatingGiven) and event.rater == "S1"
+        else event
+        for event in events
+    ]
+    people = {group.kind: group.people for group in compare("s", events, Choice()).groups}
+    assert people == {
+        "imitation": ("Ann", "Bob"),
+        "self-critic": ("Ann", "Bob"),
+        "realignment": ("Ann", "Bob"),
+    }
+
+
+def test_what_was_withdrawn_is_not_trained_on() -> None:
+    peers: dict[str, tuple[float | None, str]] = {"S1": (2, "It is a lie.")}
+    found = compare("s", told(*deliberation(1, (WITHDRAWN, 2), ("Don't.", 6), peers=peers)), Choice())
+    assert [[c.text for c in group.candidates] for group in found.groups] == [["Don't."]]
+    assert found.dropped["withdrawn"] == 3
+
+
+def test_a_vote_under_other_norms_does_not_hide_one_that_counts() -> None:
+    events = told(
+        *deliberation(1, ("Lie.", 2)),
+        *later(2, "1.draft", "Ann", 6),
+        *later(3, "1.draft", "Ann", 1, rubric=2),
+    )
+    [group] = compare("s", events, only("imitation", rubric=1, raters="people")).groups
+    assert group.candidates[0].rating == 6

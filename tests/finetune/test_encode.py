@@ -86,3 +86,16 @@ def test_hindsight_is_a_chain_whose_cues_do_not_count() -> None:
     assert text == f"{WORSE} take what you want\n\n{BETTER} be kind and ask them first<|im_end|>"
     learnt = [t for t, counts in zip(reply.tokens, reply.counts, strict=True) if counts]
     assert tokenizer.decode(learnt) == " take what you want be kind and ask them first<|im_end|>"
+
+
+def test_equally_good_answers_are_not_called_worse() -> None:
+    tokenizer = tiny.tokenizer()
+    [row] = encode([tiny.group(ratings=(5, 5))], tokenizer, 256, chain=True).rows
+    assert tokenizer.decode(row.replies[0].tokens) == f"{BETTER} be kind and ask them first<|im_end|>"
+
+
+def test_after_a_cue_it_goes_on_as_it_was_learnt() -> None:
+    tokenizer = tiny.tokenizer()
+    [learnt] = encode([tiny.group(ratings=(5,))], tokenizer, 256, chain=True).rows
+    [measured] = encode([tiny.group(ratings=(5,))], tokenizer, 256, cue=BETTER).rows
+    assert measured.query + measured.replies[0].tokens == learnt.query + learnt.replies[0].tokens

@@ -118,7 +118,10 @@ def test_transcripts_are_compared_where_they_part() -> None:
     ("form", "row", "words"),
     [
         ("reference", {"query": "q", "responses": ["a"]}, "'scores' is missing"),
-        ("reference", {"query": "q", "responses": ["a", "b"], "scores": [1]}, "Row 1"),
+        ("reference", {"query": "q", "responses": ["a", "b"], "scores": [1]}, "2 responses, 1 scores"),
+        ("reference", {"query": "q", "responses": ["a"], "scores": [99]}, "not on the scale"),
+        ("reference", {"query": "q", "responses": ["a"], "scores": ["six"]}, "must be a number"),
+        ("preference", {"prompt": "p", "chosen": "a", "rejected": None}, "a text or one message"),
         ("groups", {"prompt": []}, "Row 1"),
         ("hh-rlhf", {"chosen": "no transcript", "rejected": "no"}, "assistant"),
         ("sharegpt", {"conversations": [{"from": "robot", "value": "x"}]}, "Row 1"),
@@ -187,3 +190,22 @@ def test_pseudonyms_stand_for_people_everywhere() -> None:
     assert "Bob" not in text
     assert {j.person for j in told.candidates[0].judgements} == {"person-1", "person-2"}
     assert told.candidates[0].judgements[1].rater == "B2"
+
+
+def test_pairs_without_scores_stay_pairs() -> None:
+    rows = [
+        {"prompt": "p", "chosen": "a", "rejected": "b"},
+        {"prompt": "p", "chosen": "b", "rejected": "c"},
+    ]
+    groups = formats.read("preference", rows, P)
+    assert [[(c.text, c.rating) for c in group.candidates] for group in groups] == [
+        [("a", 6), ("b", 2)],
+        [("b", 6), ("c", 2)],
+    ]
+
+
+def test_a_reply_that_plays_both_parts_comes_back_whole() -> None:
+    said = "Yes.\n\nHuman: And then?\n\nAssistant: Then no."
+    group = tiny.group(candidates=(Candidate(text=said, rating=6), Candidate(text="No", rating=2)))
+    [back] = formats.read("hh-rlhf", list(FORMATS["hh-rlhf"].write([group], P)), P)
+    assert back.candidates[0].text == "Yes.\nHuman: And then?\nAssistant: Then no."

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from support import Run, events_of, run_session, small_society
 
 from sandbox import events as ev
-from sandbox.errors import SessionError
+from sandbox.errors import SessionError, UserError
 from sandbox.progress import fold
 from sandbox.running import Store
 from sandbox.society import Human
@@ -136,6 +136,50 @@ def test_what_was_made_from_it_is_marked(store: Store) -> None:
     third = lineage.adapter(store.database, "third")
     assert third is not None
     assert third.flagged
+
+
+def test_what_saw_a_dataset_that_is_gone_is_marked_too(store: Store) -> None:
+    key = session_with_ann(store)
+    lineage.add_dataset(store.database, "with", "/x", "d1", "{}", [lineage.Source(key, "Ann")])
+    lineage.add_adapter(store.database, "first", "local/m", "/a", "{}", "d1")
+    lineage.forget_dataset(store.database, "with")
+    assert withdrawal.forget(store.database, store.log, key, "Ann").adapters == ["first"]
+    lineage.add_dataset(store.database, "again", "/x", "d1", "{}", [])  # the same rows, kept elsewhere
+    again = lineage.dataset(store.database, "again")
+    assert again is not None
+    assert again.flagged
+
+
+def test_a_dataset_that_was_read_before_is_not_put_on_record(store: Store) -> None:
+    key = session_with_ann(store)
+    epochs = {key: sessions.find(store.database, key).epoch}
+    withdrawal.forget(store.database, store.log, key, "Ann")
+    with pytest.raises(UserError, match="again"):
+        lineage.add_dataset(store.database, "late", "/x", "d1", "{}", [lineage.Source(key, "Ann")], epochs)
+    assert lineage.datasets(store.database) == []
+
+
+def test_a_seat_is_no_person_and_others_words_stay(store: Store) -> None:
+    key = session_with_ann(store)
+    with pytest.raises(SessionError, match="is a seat"):
+        withdrawal.forget(store.database, store.log, key, "S0")
+    texts = [e.text for e in events_of(store, key) if isinstance(e, ev.MessagePosted) and e.person is None]
+    withdrawal.forget(store.database, store.log, key, "Ann")
+    assert texts == [
+        e.text for e in events_of(store, key) if isinstance(e, ev.MessagePosted) and e.person is None
+    ]
+
+
+def test_forks_have_their_own_copy(sqlite_store: Store, sandbox: Run) -> None:
+    store = sqlite_store
+    key = session_with_ann(store)
+    fork = sessions.fork(store.database, store.log, key)
+    early = sessions.fork(store.database, store.log, fork.key, at=5)
+    assert sorted(withdrawal.copies(store.database, key)) == sorted([fork.key, early.key])
+    code, out, _ = sandbox("sessions", "forget", key, "Ann", "--yes", "--db", store.database.location)
+    assert code == 0
+    assert out.count("stands for the name") == 2
+    assert SECRET not in everything(store)
 
 
 def test_two_people_get_two_pseudonyms(store: Store) -> None:
