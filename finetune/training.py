@@ -7,22 +7,32 @@ first writes. It knows no database and no command line.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from finetune import adapters
 from finetune.adapters import Card, Lineage, Metrics
 from finetune.datasets import Dataset
 from finetune.dpo import dpo_trainer, pairs_of
 from finetune.encode import BETTER, Encoded, Encoding, encode
+from finetune.job import (
+    LOCK,
+    PLAN,
+    Job,
+    alone,
+    base_name,
+    check,
+    device_of,
+    is_first,
+    plan_of,
+    processes,
+    write,
+)
 from finetune.ordering import order
 from finetune.preference import Preference, preference
 from finetune.scoring import Found, Way, find_way
@@ -30,11 +40,8 @@ from finetune.settings import TrainingOptions
 from finetune.trainer import AlignmentTrainer, JsonLines, Rows, TrainingFailed, last_complete
 from sandbox.errors import UserError
 from sandbox.models import fingerprint, weights
-from sandbox.models.spec import Family, parse
 
 _BEFORE = "before.json"
-_PLAN = "plan.json"
-_LOCK = "lock"
 LOG = "log.jsonl"
 
 
@@ -50,34 +57,6 @@ class Progress(NamedTuple):
 Listener = Callable[[Progress], None]
 
 
-class Job(NamedTuple):
-    """What is to be trained, where the work lies, and where the adapter goes."""
-
-    dataset: Dataset
-    base: str
-    name: str
-    options: TrainingOptions
-    run: Path
-    out: Path
-    cache: Path
-
-
-def is_first() -> bool:
-    """Whether this is the only process, or the first of those that ``torchrun`` started."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def base_name(base: str) -> str:
-    """The name of the local model that ``base`` means: ``local/NAME``, a folder or a hub's name."""
-    family = base.partition("/")[0]
-    if family in get_args(Family) and family != "local" and not Path(base).is_dir():
-        raise UserError(f"'{base}' is no local model. Train on local/smollm2, a folder, or a hub's name.")
-    spec = parse(base if base.startswith("local/") else f"local/{base}")
-    if spec.adapter:
-        raise UserError("Train on a base model, not on one of its adapters: leave out what stands after '#'.")
-    return spec.name
-
-
 def train(
     job: Job, *, resume: bool = False, restart: bool = False, on_progress: Listener = lambda _: None
 ) -> Card:
@@ -86,10 +65,10 @@ def train(
     Raises ``UserError`` for what can't be trained, ``ModelError`` for a base model that can't be had and
     ``TrainingFailed`` when the loss is no number any more.
     """
-    with _alone(job.run):
+    with alone(job.run):
         if restart and is_first():
             for path in job.run.iterdir():
-                if path.name != _LOCK:
+                if path.name != LOCK:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         return _trained(job, resume, on_progress)
 
@@ -99,8 +78,8 @@ def _trained(job: Job, resume: bool, on_progress: Listener) -> Card:
 
     start = time.monotonic()
     options = job.options
-    plan = _plan(job)
-    _check(job, plan, resume)
+    plan = plan_of(job)
+    check(job, plan, resume)
     set_seed(options.seed)
     name = base_name(job.base)
     on_progress(Progress(f"loading local/{name}", 0, 0))
@@ -116,14 +95,14 @@ def _trained(job: Job, resume: bool, on_progress: Listener) -> Card:
         [groups[row.place].kind for row in rows],
         options.stages,
         options.epochs,
-        options.batch * _processes(),
+        options.batch * processes(),
         options.seed,
     )
     if not places:
         raise UserError(f"No row is of the stages {', '.join(options.stages)}. Build the dataset with them.")
     trainer = _trainer(job, model, loaded.tokenizer, rows, places, held, found.way, on_progress)
     if is_first():
-        _write(job.run / _PLAN, json.dumps(plan))
+        write(job.run / PLAN, json.dumps(plan))
     checkpoint = last_complete(job.run, tidy=is_first()) if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     state = trainer.accelerator.get_state_dict(trainer.model) if options.fsdp else None
@@ -148,84 +127,11 @@ def _trained(job: Job, resume: bool, on_progress: Listener) -> Card:
     return card
 
 
-def _plan(job: Job) -> dict[str, Any]:
-    """What is to be done; a training is gone on with only if this is the same."""
-    return {
-        "dataset": job.dataset.card.digest,
-        "base": base_name(job.base),
-        "options": job.options.model_dump(mode="json"),
-        "processes": _processes(),
-    }
-
-
-def _check(job: Job, plan: dict[str, Any], resume: bool) -> None:
-    """Raise ``UserError`` for what can be seen to be wrong before anything is loaded."""
-    options = job.options
-    if job.out.exists():
-        raise UserError(
-            f"There is an adapter '{job.name}' already. Choose another --name, or delete it: "
-            f"sandbox adapters delete {job.name}"
-        )
-    if options.fsdp and (options.method == "dpo" or _device(options) == "cpu"):
-        raise UserError("Only GPUs are sharded over, and not for dpo. Leave out --fsdp.")
-    if not is_first():
-        return
-    try:
-        known = json.loads((job.run / _PLAN).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        known = None
-    if known is None and resume:
-        raise UserError(f"There is no interrupted training of '{job.name}'. Leave out --resume.")
-    if known is not None and not resume:
-        raise UserError(
-            f"A training of '{job.name}' was interrupted. Go on with it by --resume, or begin anew by "
-            "--restart."
-        )
-    if known is not None and known != plan:
-        changed = [key for key in plan if known.get(key) != plan[key] and key != "options"]
-        options, before = plan["options"], known.get("options", {})
-        changed += [f"--{key.replace('_', '-')}" for key in options if before.get(key) != options[key]]
-        raise UserError(
-            f"The training of '{job.name}' was begun with another {' and '.join(changed)}. Go on with the "
-            "same, or begin anew by --restart."
-        )
-
-
-@contextmanager
-def _alone(run: Path) -> Iterator[None]:
-    """The run folder, for one training at a time. Raises ``UserError`` while another has it."""
-    run.mkdir(parents=True, exist_ok=True)
-    if not is_first() or sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with (run / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"'{run.name}' is being trained by another process. Wait for it, or end it."
-            ) from error
-        yield
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    half = path.with_suffix(".half")
-    half.write_text(text, "utf-8")
-    half.replace(path)
-
-
 def _dtype(options: TrainingOptions) -> str:
     """float16, which generation may take by itself, would need its losses scaled: then float32."""
     if options.dtype != "auto":
         return options.dtype
-    return "float32" if str(weights.best_dtype(_device(options))) == "torch.float16" else "auto"
-
-
-def _device(options: TrainingOptions) -> str:
-    return weights.best_device() if options.device == "auto" else options.device
+    return "float32" if str(weights.best_dtype(device_of(options))) == "torch.float16" else "auto"
 
 
 def _rows(job: Job, loaded: weights.Loaded) -> tuple[list[Encoded], list[Encoded], Encoding]:
@@ -340,9 +246,9 @@ def _arguments(job: Job, measures: bool, rows: int) -> dict[str, Any]:
     from transformers import TrainingArguments
 
     options = job.options
-    on_cpu = _device(options) == "cpu"
+    on_cpu = device_of(options) == "cpu"
     steps = options.eval_steps or options.save_steps
-    steps_there_are = -(-rows // (options.batch * _processes() * options.accumulate))
+    steps_there_are = -(-rows // (options.batch * processes() * options.accumulate))
     told: dict[str, Any] = {
         "output_dir": str(job.run),
         "per_device_train_batch_size": options.batch,
@@ -366,7 +272,7 @@ def _arguments(job: Job, measures: bool, rows: int) -> dict[str, Any]:
         "seed": options.seed,
         "data_seed": options.seed,
         "use_cpu": on_cpu,
-        "ddp_backend": "gloo" if on_cpu and _processes() > 1 else None,
+        "ddp_backend": "gloo" if on_cpu and processes() > 1 else None,
         "ddp_find_unused_parameters": False,
         "report_to": list(options.report_to) or "none",
         "disable_tqdm": True,
@@ -406,7 +312,7 @@ def _measured_before(
         return Preference.model_validate_json(file.read_bytes())
     found = _measured(model, held, way, pad, "measuring the base model", on_progress)
     if found is not None and is_first():
-        _write(file, found.model_dump_json())
+        write(file, found.model_dump_json())
     return found
 
 
@@ -421,10 +327,6 @@ def _measured(
         on_progress(Progress(doing, done, len(held)))
 
     return preference(model, held, way, pad, on_progress=on_more) if held else None
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _last_loss(history: list[dict[str, float]]) -> float | None:

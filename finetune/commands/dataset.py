@@ -13,18 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune import making, publishing
+from finetune.commands.telling import print_card, print_forward, print_group, print_services
 from finetune.comparisons import Choice
 from finetune.datasets import Card, Dataset
 from finetune.formats import FORMATS, Pairing
-from finetune.groups import KINDS, Group
+from finetune.groups import KINDS
 from finetune.making import Selection
-from finetune.selecting import Report
 from sandbox.commands.console import (
     POSITIVE,
     SEED,
     again,
     counted,
-    number,
     opened,
     print_json,
     safe,
@@ -34,10 +33,9 @@ from sandbox.commands.console import (
     with_store,
 )
 from sandbox.errors import UserError
-from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import lineage
-from sandbox.text import one_line, printable
+from sandbox.text import printable
 
 _FORMS = click.Choice([*FORMATS, publishing.PARQUET])
 _HELP = f"One of {', '.join((*FORMATS, publishing.PARQUET))}."
@@ -258,10 +256,10 @@ def show(name: str, row: int | None, limit: int, as_json: bool, settings: Settin
             return
         console = terminal()
         if row is not None:
-            _print_group(row, groups[row - 1])
-            _print_forward(store, found.card.digest)
+            print_group(row, groups[row - 1])
+            print_forward(store, found.card.digest)
             return
-        _print_card(found.card)
+        print_card(found.card)
         if flagged:
             console.print(safe(f"flagged: {flagged}", "bold red"))
     for place, group in chosen:
@@ -316,7 +314,7 @@ def trace(reference: str, as_json: bool, settings: Settings) -> None:
                     )
                     continue
                 console.print(safe(f"dataset {row.name}, row {place} ({group.kind})", "bold"))
-                _print_services(seats)
+                print_services(seats)
     if not found and not as_json:
         console.print(safe(f"No dataset knows {key}/{local}."))
 
@@ -405,90 +403,9 @@ def _told(card: Card, settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json(card.model_dump(mode="json") | {"path": str(making.datasets_dir(settings) / card.name)})
         return
-    _print_card(card)
+    print_card(card)
     terminal().print(
         f"\nTrain on it: {again(f'train {card.name} --base local/smollm2 --name ADAPTER')}",
         style="dim",
         markup=False,
     )
-
-
-def _print_card(card: Card) -> None:
-    console = terminal()
-    report: Report = card.report
-    console.print(
-        safe(
-            f"{card.name}: {counted(report.train, 'group')} to train on, {report.heldout} held out "
-            f"(digest {card.digest[:12]})"
-        )
-    )
-    if card.sessions:
-        console.print(safe(f"sessions: {', '.join(card.sessions)}; people: {card.people}"))
-    table = Table(pad_edge=False)
-    for column in ("kind", "groups", "ratings", "mean", "spread", "by value"):
-        table.add_column(column)
-    for kind, count in report.rows.items():
-        spread = report.spread.get(kind)
-        table.add_row(
-            safe(kind),
-            str(count),
-            str(spread.n if spread else 0),
-            number(spread.mean if spread else None),
-            number(spread.deviation if spread else None),
-            safe("  ".join(f"{value}:{n}" for value, n in spread.counts.items()) if spread else ""),
-        )
-    console.print(table)
-    sizes = ", ".join(f"{n} with {size}" for size, n in report.candidates.items())
-    console.print(safe(f"candidates a group: {sizes}"))
-    for who, agreed in report.agreement.items():
-        if agreed.alpha is None:
-            continue
-        within = "" if agreed.low is None else f" (95 %: {agreed.low:.2f} to {agreed.high:.2f})"
-        console.print(
-            safe(
-                f"agreement, {who}: alpha {agreed.alpha:.2f}{within} over {counted(agreed.units, 'message')}"
-            )
-        )
-    for reason, count in report.dropped.items():
-        console.print(safe(f"left out: {count} {reason}", "dim"))
-
-
-def _print_group(place: int, group: Group) -> None:
-    console = terminal()
-    console.print(safe(f"row {place} ({group.id}): {group.kind}, of {group.session or 'a file'}", "bold"))
-    for turn in group.prompt:
-        console.print(safe(f"{turn.role}:", "bold"))
-        console.print(safe(turn.content))
-    ranked = group.rated + tuple(c for c in group.candidates if c.rating is None)
-    for candidate in ranked:
-        rated = "not rated" if candidate.rating is None else f"{candidate.rating:.2f} of {group.high:g}"
-        console.print(safe(f"\n{rated}  {candidate.person or candidate.seat} {candidate.model}", "bold"))
-        console.print(safe(candidate.text))
-        if candidate.messages:
-            console.print(safe(f"  said in {', '.join(candidate.messages)}", "dim"))
-        for judgement in candidate.judgements:
-            who = judgement.person or judgement.rater
-            console.print(
-                safe(
-                    f"  {who}: {judgement.value:g} ({judgement.method}, rubric {judgement.rubric})  "
-                    f"{judgement.reference}  {one_line(judgement.reason, 100)}",
-                    "dim",
-                )
-            )
-
-
-def _print_forward(store: Store, digest: str) -> None:
-    adapters = lineage.trained_on(store.database, digest)
-    _print_services({a.name: lineage.services(store.database, a.name) for a in adapters})
-
-
-def _print_services(seats: dict[str, list[lineage.Service]]) -> None:
-    console = terminal()
-    for adapter, served in seats.items():
-        console.print(safe(f"  adapter {adapter}", "bold"))
-        for service in served:
-            console.print(
-                safe(f"    seat {service.seat} of {service.session}: {counted(service.calls, 'call')}")
-            )
-    if not seats:
-        console.print("  no adapter was trained on it yet", style="dim")

@@ -120,7 +120,7 @@ def train(
 
     require_local()
     _require(options.report_to)
-    from finetune.training import Job, base_name, is_first
+    from finetune.job import Job, base_name, is_first
     from finetune.training import train as carry_out
 
     place = out or settings.adapters_dir / name

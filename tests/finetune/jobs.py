@@ -7,9 +7,9 @@ from pathlib import Path
 
 from finetune import datasets
 from finetune.groups import Group
+from finetune.job import Job
 from finetune.selecting import Parts, report
 from finetune.settings import TrainingOptions
-from finetune.training import Job
 
 
 class Jobs:

@@ -17,6 +17,7 @@ import tiny
 import torch
 from jobs import Jobs
 
+from finetune import job as job_folder
 from finetune import training
 from finetune.adapters import read_card
 from finetune.encode import encode
@@ -197,7 +198,7 @@ def test_what_never_began_does_not_stand_in_the_way(jobs: Jobs) -> None:
 
 def test_one_training_of_a_name_at_a_time(jobs: Jobs) -> None:
     job = jobs.job("busy", groups(4))
-    with training._alone(job.run), pytest.raises(UserError, match="another process"):
+    with job_folder.alone(job.run), pytest.raises(UserError, match="another process"):
         training.train(job, restart=True)
     training.train(job, restart=True)
 
