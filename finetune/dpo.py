@@ -48,7 +48,11 @@ def dpo_trainer(
     measures = arguments["eval_strategy"] != "no"
     return Tokenized(
         model=model,
-        args=DPOConfig(**arguments, beta=options.beta, max_length=options.max_length),
+        args=DPOConfig(
+            **arguments | {"gradient_checkpointing": options.checkpointing},  # TRL's own default is to do it
+            beta=options.beta,
+            max_length=options.max_length,
+        ),
         train_dataset=Dataset.from_list(pairs),
         eval_dataset=Dataset.from_list([p for row in held for p in pairs_of(row)]) if measures else None,
         processing_class=tokenizer,
