@@ -21,7 +21,11 @@ from pathlib import Path
 import httpx
 import pytest
 from serving import app_in, create, serve
+from support import small_society
 
+from sandbox import events as ev
+from sandbox.running import Store
+from sandbox.store import sessions
 from sandbox.text import storable
 from tui.safe import cut, fit, plain
 
@@ -133,7 +137,7 @@ def terminals() -> Iterator[list[Terminal]]:
 async def test_hostile_texts_reach_the_screen_as_text_and_the_store_as_they_are(
     tmp_path: Path, terminals: list[Terminal]
 ) -> None:
-    texts = [text for text in hostile() if text.strip("\x00 \n\t\r\x0b\x0c") and len(text) <= 20_000]
+    texts = [text for text in hostile(1100) if text.strip("\x00 \n\t\r\x0b\x0c") and len(text) <= 20_000]
     with serve(app_in(tmp_path)) as base, httpx.Client(base_url=base, timeout=60) as client:
         session = create(client, seats="2x2", rounds=0)
         path = f"/api/v1/sessions/{session}"
@@ -155,7 +159,7 @@ async def test_hostile_texts_reach_the_screen_as_text_and_the_store_as_they_are(
             kept[f"{sent.json()['interaction']}.message"] = storable(text)
             if number % 50 == 0:
                 await asyncio.to_thread(terminal.read, 0.2)
-        assert len(kept) > 900
+        assert len(kept) >= 1000
         for keys in ("\t", "\x1b[A", "\r", "w", "m", "\x1b", "c", "c", "/", "click\r"):
             await asyncio.to_thread(terminal.press, keys)
         assert terminal.process.poll() is None, terminal.written[-2000:]
@@ -169,6 +173,39 @@ async def test_hostile_texts_reach_the_screen_as_text_and_the_store_as_they_are(
             stored |= {row["id"]: row["text"] for row in page["items"]}
             after = page["next"]
         assert {message: stored[message] for message in kept} == kept, "stored text is exact"
+
+
+def test_lines_of_a_hundred_thousand_characters_are_shown_and_kept(
+    tmp_path: Path, terminals: list[Terminal]
+) -> None:
+    """Longer than people may send; a model may say so much."""
+    texts = [text for text in SEEDS if len(text) > 20_000]
+    texts += ["\x1b]52;c;ZXZpbA==\x07" * 8_000, "\u202e" * 100_000, "漢" * 100_000]
+    store = Store.open(str(tmp_path / "server.db"))
+    handle = sessions.create(store.database, store.log, small_society(rounds=0), lease=False)
+    for number, text in enumerate(texts, 1):
+        store.log.append_now(
+            handle,
+            [
+                ev.InteractionStarted(interaction=number, kind="answer", seat="S0", question="How long?"),
+                ev.MessagePosted(interaction=number, step="answer", seat="S0", role="answer", text=text),
+                ev.InteractionFinished(interaction=number, outcome="answered"),
+            ],
+        )
+    store.close()
+    with serve(app_in(tmp_path)) as base:
+        terminal = Terminal(base, handle.key)
+        terminals.append(terminal)
+        terminal.read(5)
+        for keys in ("\t", "\x1b[A", "\x1b[A", "\r", "w", "\x1b", "\x1b[H", "\r", "\x1b"):
+            terminal.press(keys)
+        assert terminal.process.poll() is None, terminal.written[-2000:]
+        assert terminal.end() == 0
+        assert b"xxxx" in terminal.written
+        assert FOREIGN.search(terminal.written) is None
+        with httpx.Client(base_url=base, timeout=60) as client:
+            rows = client.get(f"/api/v1/sessions/{handle.key}/messages").json()["items"]
+        assert [row["text"] for row in rows] == [storable(text) for text in texts]
 
 
 @pytest.mark.parametrize("theme", ["dark", "light", "contrast"])
