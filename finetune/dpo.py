@@ -49,7 +49,8 @@ def dpo_trainer(
     return Tokenized(
         model=model,
         args=DPOConfig(
-            **arguments | {"gradient_checkpointing": options.checkpointing},  # TRL's own default is to do it
+            # TRL's own defaults are another precision than the model's, and to compute activations twice.
+            **arguments | {"gradient_checkpointing": options.checkpointing, "bf16": False},
             beta=options.beta,
             max_length=options.max_length,
         ),

@@ -159,7 +159,7 @@ def _score_shared(
     wanted = targets.clamp(min=0)
     if way != "shared":
         with _Headless(base) as head:
-            hidden = model(**asked).logits
+            hidden = model(**asked).logits.to(head.weight.dtype)  # mixed precision gives outputs in float32
         picked = hidden.gather(1, where.unsqueeze(2).expand(-1, -1, hidden.shape[2]))
         losses = hidden.new_zeros(targets.shape, dtype=torch.float32)
         told = _Likelihood.apply(picked[counted], head.weight, wanted[counted])  # type: ignore[no-untyped-call]

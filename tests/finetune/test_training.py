@@ -80,6 +80,15 @@ def test_every_method_trains_on_the_same_data(jobs: Jobs, method: str) -> None:
     assert read_card(job.out) == card
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_in_half_precision(jobs: Jobs, method: str) -> None:
+    card = training.train(
+        jobs.job("half", groups(4), groups(2), method=method, dtype="bfloat16", max_steps=1)
+    )
+    assert card.metrics.after is not None
+    assert math.isfinite(card.metrics.after.margin)
+
+
 def test_the_seed_decides(jobs: Jobs) -> None:
     def weights_of(name: str, seed: int) -> bytes:
         job = jobs.job(name, groups(6), seed=seed)
