@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune import making, publishing
+from finetune.commands import choosing
+from finetune.commands.choosing import with_selection
 from finetune.commands.telling import print_card, print_forward, print_group, print_services
 from finetune.comparisons import Choice
 from finetune.datasets import Card, Dataset
@@ -21,7 +23,6 @@ from finetune.groups import KINDS
 from finetune.making import Selection
 from sandbox.commands.console import (
     POSITIVE,
-    SEED,
     again,
     counted,
     opened,
@@ -46,62 +47,12 @@ def dataset() -> None:
     """Build training data from sessions; import, show, export and push it."""
 
 
-def _mix(_: object, __: object, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    parts = text.split(":")
-    if len(parts) != len(KINDS) or not all(re.fullmatch(r"\d{1,6}(\.\d{1,6})?", part) for part in parts):
-        raise click.BadParameter(f"Write the shares of {', '.join(KINDS)}, as 5:1:1.")
-    shares = tuple(float(part) for part in parts)
-    if not any(shares):
-        raise click.BadParameter("At least one share must be more than 0.")
-    return shares
-
-
-def _kinds(_: object, __: object, text: str) -> tuple[Any, ...]:
-    wanted = [part.strip() for part in text.split(",") if part.strip()]
-    if not wanted or (unknown := set(wanted) - set(KINDS)):
-        named = ", ".join(sorted(unknown)) if wanted else "none"
-        raise click.BadParameter(f"The kinds are {', '.join(KINDS)}; not {named}.")
-    return tuple(kind for kind in KINDS if kind in wanted)
-
-
-def _licence(_: object, __: object, text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.+-]{0,60}", text):
-        raise click.BadParameter("Write its short name, as mit, apache-2.0 or cc-by-4.0.")
-    return text
-
-
-def _selecting(command: Any) -> Any:
-    for option in reversed(
-        (
-            click.option("--mix", callback=_mix, metavar="A:B:C", help="Shares of the kinds, as 5:1:1."),
-            click.option("--per-source-cap", "cap", type=POSITIVE, help="Most groups of one seat or person."),
-            click.option(
-                "--split",
-                type=click.FloatRange(0, 0.9),
-                default=0.0,
-                show_default=True,
-                help="Share of the questions to hold out.",
-            ),
-            click.option(
-                "--least",
-                type=POSITIVE,
-                default=1,
-                show_default=True,
-                help="Fewest rated candidates a group.",
-            ),
-            click.option("--seed", type=SEED, default=0, show_default=True),
-        )
-    ):
-        command = option(command)
-    return command
-
-
 @dataset.command(short_help="Rated candidates out of sessions.")
 @click.argument("sessions", nargs=-1, required=True)
 @click.option("--name", help="The dataset's name (default: that of the first session).")
-@click.option("--kind", "kinds", callback=_kinds, default=",".join(KINDS), help="Of these (all by default).")
+@click.option(
+    "--kind", "kinds", callback=choosing.kinds, default=",".join(KINDS), help="Of these (all by default)."
+)
 @click.option(
     "--raters",
     type=click.Choice(["people", "models", "all"]),
@@ -119,7 +70,7 @@ def _selecting(command: Any) -> Any:
 @click.option("--rubric", type=POSITIVE, help="Only ratings given under this version of the norms.")
 @click.option("--dimension", help="What is rated (default: what the peers rate by).")
 @click.option("--with-peers", is_flag=True, help="Let ratings count that models gave as peers.")
-@_selecting
+@with_selection
 @with_json
 @with_store
 def build(
@@ -131,11 +82,7 @@ def build(
     rubric: int | None,
     dimension: str | None,
     with_peers: bool,
-    mix: Any,
-    cap: int | None,
-    split: float,
-    least: int,
-    seed: int,
+    selection: Selection,
     as_json: bool,
     settings: Settings,
 ) -> None:
@@ -146,7 +93,7 @@ def build(
             from sandbox.store.sessions import find
 
             name = find(store.database, sessions[0]).key
-        card = making.build(store, settings, name, sessions, choice, Selection(mix, cap, split, seed, least))
+        card = making.build(store, settings, name, sessions, choice, selection)
     _told(card, settings, as_json)
 
 
@@ -160,9 +107,12 @@ def build(
     "--scale", default="1-7", show_default=True, metavar="LOW-HIGH", help="What ratings range over."
 )
 @click.option(
-    "--licence", default="", callback=_licence, help="The licence of what is imported, as mit or apache-2.0."
+    "--licence",
+    default="",
+    callback=choosing.licence,
+    help="Of what is imported, as mit or apache-2.0.",
 )
-@_selecting
+@with_selection
 @with_json
 @with_store
 def import_(
@@ -173,16 +123,12 @@ def import_(
     rejected: float,
     scale: str,
     licence: str,
-    mix: Any,
-    cap: int | None,
-    split: float,
-    least: int,
-    seed: int,
+    selection: Selection,
     as_json: bool,
     settings: Settings,
 ) -> None:
     """Take FILE (JSON lines, a JSON list, either gzipped, or Parquet) as training data."""
-    low, high = _scale(scale)
+    low, high = choosing.scale(scale)
     for rating in (chosen, rejected):
         if not low <= rating <= high:
             raise click.UsageError(
@@ -192,7 +138,6 @@ def import_(
     form = "groups" if form == publishing.PARQUET else form
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", file.name.split(".")[0]).strip("-.") or "imported"
     with opened(settings) as store:
-        selection = Selection(mix, cap, split, seed, least)
         card = making.take_in(store, settings, name, file, form, pairing, selection, licence)
     _told(card, settings, as_json)
 
@@ -390,13 +335,6 @@ def _warn(found: Dataset, settings: Settings) -> None:
         record = lineage.dataset(store.database, found.card.name)
     if record is not None and record.flagged:
         click.echo(printable(f"Warning: {found.card.name} is flagged: {record.flagged}."), err=True)
-
-
-def _scale(text: str) -> tuple[float, float]:
-    match = re.fullmatch(r"(\d{1,3})-(\d{1,3})", text)
-    if match is None or int(match[1]) >= int(match[2]):
-        raise click.UsageError("Write the scale as LOW-HIGH, as 1-7.")
-    return float(match[1]), float(match[2])
 
 
 def _told(card: Card, settings: Settings, as_json: bool) -> None:
