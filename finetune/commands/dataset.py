@@ -51,7 +51,11 @@ def dataset() -> None:
 @click.argument("sessions", nargs=-1, required=True)
 @click.option("--name", help="The dataset's name (default: that of the first session).")
 @click.option(
-    "--kind", "kinds", callback=choosing.kinds, default=",".join(KINDS), help="Of these (all by default)."
+    "--kind",
+    "kinds",
+    callback=choosing.kinds,
+    default=",".join(KINDS),
+    help=f"Some of {', '.join(KINDS)}, parted by commas (default: all).",
 )
 @click.option(
     "--raters",
