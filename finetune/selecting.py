@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from finetune.agreement import agreement
 from finetune.groups import KINDS, Group, Kind
+from sandbox.agreement import agreement
 from sandbox.errors import UserError
 
 

@@ -23,6 +23,10 @@ COMMANDS = {
     "chat": ("sandbox.commands.talk:chat", "Talk with one seat, several or all."),
     "rate": ("sandbox.commands.talk:rate", "Rate a message, or have a seat rate it."),
     "sessions": ("sandbox.commands.sessions:sessions", "List, show, export, replay, fork, delete sessions."),
+    "monitor": (
+        "sandbox.commands.monitor:monitor",
+        "Say what goes wrong in a session: inflation, likeness, bias.",
+    ),
     "doctor": ("sandbox.commands.setup:doctor", "Say what works here, and what to install for the rest."),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune.agreement import agreement, alpha
+from sandbox.agreement import agreement, alpha
 
 # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section D: four observers, twelve units.
 PUBLISHED = """

@@ -1,0 +1,202 @@
+"""What goes wrong in a society while it runs: ratings that inflate, answers that grow alike, judges that
+prefer themselves, raters who are severe, disagree or can't be read.
+
+Pure: events in, figures out, the same for the same seed. An interval says what chance in the choice of
+interactions can do; not why rounds differ (their questions may, or the norms), nor what a better answer is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import get_args
+
+from sandbox import bootstrap
+from sandbox import events as ev
+from sandbox.agreement import Agreement, agreement
+from sandbox.alarms import alarms
+from sandbox.homogeneity import homogeneity
+from sandbox.monitored import (
+    CriterionAgreement,
+    Inflation,
+    Monitors,
+    RaterKind,
+    RoundMean,
+    SelfPreference,
+    Severity,
+    Unread,
+    Who,
+)
+from sandbox.seeds import derive
+from sandbox.votes import Seen, Vote, gather
+
+_DIGITS = 6
+Rated = dict[tuple[str, str], list[Vote]]
+"""The votes that could be read, by message and dimension."""
+
+
+def monitor(events: Iterable[ev.Event], *, seed: int = 0) -> Monitors:
+    """All monitors of a session, or of the part of it that ``events`` tell of."""
+    seen = gather(events)
+    rated: Rated = {
+        key: list(votes)
+        for key, votes in groupby(
+            (vote for vote in seen.votes if vote.value is not None),
+            lambda vote: (vote.target, vote.dimension),
+        )
+    }
+    found = Monitors(
+        inflation=_inflation(seen, seed),
+        homogeneity=homogeneity(seen.answers, derive(seed, "homogeneity")),
+        self_preference=_self_preference(rated, seen.authors, seed),
+        severity=_severity(rated, seed),
+        agreement=_agreement(rated, seed),
+        unparsed=_unparsed(seen.votes),
+        other_scale=seen.other_scale,
+    )
+    return found.model_copy(update={"warnings": alarms(found)})
+
+
+def _inflation(seen: Seen, seed: int) -> tuple[Inflation, ...]:
+    kinds: dict[tuple[RaterKind, str], list[Vote]] = defaultdict(list)
+    for vote in seen.votes:
+        if vote.value is None or vote.interaction not in seen.rounds:
+            continue
+        if vote.asked == "peer" and vote.target.endswith(".draft"):
+            kinds["peers", "peers"].append(vote)
+        elif vote.asked == "observer" and vote.target.endswith(".revision"):
+            kinds["observers", vote.dimension].append(vote)
+    order = sorted(kinds, key=lambda kind: (kind[0] != "peers", kind[1]))
+    return tuple(_one_inflation(*kind, kinds[kind], seen.rounds, seed) for kind in order)
+
+
+def _one_inflation(
+    raters: RaterKind, name: str, votes: Sequence[Vote], rounds: Mapping[int, int], seed: int
+) -> Inflation:
+    by_round: dict[int, list[float]] = defaultdict(list)
+    for vote in votes:
+        by_round[rounds[vote.interaction]].append(_value(vote))
+    slope = bootstrap.slope(
+        [rounds[vote.interaction] for vote in votes],
+        [_value(vote) for vote in votes],
+        [vote.interaction for vote in votes],
+        derive(seed, "inflation", raters, name),
+    )
+    return Inflation(
+        name=name,
+        raters=raters,
+        series=tuple(
+            RoundMean(round=number, n=len(values), mean=round(_mean(values), _DIGITS))
+            for number, values in sorted(by_round.items())
+        ),
+        slope=slope,
+        inflated=slope is not None and slope.is_above_zero,
+    )
+
+
+def _self_preference(rated: Rated, authors: Mapping[str, str], seed: int) -> tuple[SelfPreference, ...]:
+    """A model's rating of a message is the mean of its seats'; others are other models, and people."""
+    apart: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    interactions: dict[str, int] = {}
+    for (target, _), votes in rated.items():
+        if target not in authors:
+            continue
+        interactions[target] = votes[0].interaction
+        for model in sorted({vote.model for vote in votes if vote.model}):
+            own = [_value(vote) for vote in votes if vote.model == model]
+            others = [_value(vote) for vote in votes if vote.model != model]
+            if others:
+                apart[model][target].append(_mean(own) - _mean(others))
+    found = []
+    for model, messages in sorted(apart.items()):
+        is_own = [authors[target] == model for target in messages]
+        preference = bootstrap.difference(
+            [_mean(values) for values in messages.values()],
+            is_own,
+            [interactions[target] for target in messages],
+            derive(seed, "self-preference", model),
+        )
+        if preference is not None:
+            found.append(
+                SelfPreference(
+                    model=model,
+                    preference=preference,
+                    own=sum(is_own),
+                    others=len(is_own) - sum(is_own),
+                    preferred=preference.is_above_zero,
+                )
+            )
+    return tuple(found)
+
+
+def _severity(rated: Rated, seed: int) -> tuple[Severity, ...]:
+    apart: dict[tuple[str, bool], list[tuple[float, int]]] = defaultdict(list)
+    for votes in rated.values():
+        if len(votes) < 2:
+            continue
+        total = math.fsum(map(_value, votes))
+        for vote in votes:
+            others = (total - _value(vote)) / (len(votes) - 1)
+            apart[vote.rater, vote.is_person].append((_value(vote) - others, vote.interaction))
+    found = []
+    for (rater, is_person), differences in sorted(apart.items()):
+        values = [value for value, _ in differences]
+        severity = bootstrap.mean(values, [n for _, n in differences], derive(seed, "severity", rater))
+        if severity is not None:
+            found.append(Severity(rater=rater, is_person=is_person, n=len(values), severity=severity))
+    return tuple(found)
+
+
+def _agreement(rated: Rated, seed: int) -> tuple[CriterionAgreement, ...]:
+    units: dict[str, dict[Who, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    for (_, dimension), votes in rated.items():
+        people = {vote.rater: _value(vote) for vote in votes if vote.is_person}
+        models = {vote.rater: _value(vote) for vote in votes if not vote.is_person}
+        sides = {"people": people, "models": models}
+        known = units[dimension]
+        known["people"].append(people)
+        known["models"].append(models)
+        known["people and models"].append(
+            {name: float(round(_mean(list(given.values())))) for name, given in sides.items() if given}
+        )
+    found = []
+    for dimension, by_who in sorted(units.items()):
+        for who in get_args(Who):
+            one = agreement(by_who[who], seed=derive(seed, "agreement", dimension, who))
+            if one.units:
+                found.append(_agreeing(dimension, who, one))
+    return tuple(found)
+
+
+def _agreeing(dimension: str, who: Who, found: Agreement) -> CriterionAgreement:
+    alpha, low, high = (None if value is None else round(value, _DIGITS) for value in found[:3])
+    return CriterionAgreement(
+        dimension=dimension,
+        who=who,
+        alpha=alpha,
+        low=low,
+        high=high,
+        units=found.units,
+        pairable=found.pairable,
+    )
+
+
+def _unparsed(votes: Iterable[Vote]) -> tuple[Unread, ...]:
+    counts: dict[tuple[str, bool], list[bool]] = defaultdict(list)
+    for vote in votes:
+        counts[vote.rater, vote.is_person].append(vote.value is None)
+    return tuple(
+        Unread(rater=rater, is_person=is_person, unparsed=sum(unread), ratings=len(unread))
+        for (rater, is_person), unread in sorted(counts.items())
+    )
+
+
+def _value(vote: Vote) -> float:
+    assert vote.value is not None
+    return vote.value
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
