@@ -32,6 +32,11 @@ class Blinder:
         self._person = person
         self._rated: set[str] = set()
 
+    @property
+    def person(self) -> str:
+        """Who."""
+        return self._person
+
     async def load(self, until: int | None = None) -> None:
         """Read what the person has rated so far, or up to an event."""
         self._rated = await asyncio.to_thread(

@@ -15,6 +15,7 @@ from server.auth import Keys
 from server.glances import Glances
 from server.hub import Hub
 from server.metrics import Metrics
+from server.monitoring import Monitoring
 from server.resources import Resources
 from server.runs import Runs
 from server.settings import ServerSettings
@@ -31,6 +32,7 @@ class Services:
     metrics: Metrics
     wakeups: Wakeups
     glances: Glances
+    monitoring: Monitoring
     embedders: dict[str, Embedder]
 
     @property
@@ -83,4 +85,4 @@ def assemble(settings: Settings, server: ServerSettings, redact: Redactor, *, ke
     metrics = Metrics(hub, runs)
     runs.watchers.append(metrics.take)
     wakeups = Wakeups(store, hub, runs, keys, server.scan_s)
-    return Services(parts, hub, runs, metrics, wakeups, Glances(store), {})
+    return Services(parts, hub, runs, metrics, wakeups, Glances(store), Monitoring(store), {})

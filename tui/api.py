@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from sandbox.errors import SandboxError, UserError
 from sandbox.events import EVENT, Recorded
+from sandbox.monitored import Monitors
 from server.wire import commands as do
 from server.wire.snapshot import Snapshot
 from server.wire.views import CreateSession, Done, Estimate, Fork, Me, Page, SessionView
@@ -127,6 +128,10 @@ class Api:
             for row in page.items:
                 yield row
             after = page.next
+
+    async def monitors(self, key: str) -> Monitors:
+        """What goes wrong in a session, as far as we may see it."""
+        return await self._ask(TypeAdapter(Monitors), "GET", f"sessions/{key}/monitors")
 
     async def _ask(
         self,

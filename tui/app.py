@@ -19,6 +19,7 @@ from tui.safe import plain
 from tui.screens.agreement import AgreementScreen
 from tui.screens.interaction import Interaction
 from tui.screens.live import LiveSociety
+from tui.screens.monitors import MonitorsScreen
 from tui.screens.queue import QueueScreen
 from tui.screens.replayed import ReplayedSociety
 from tui.screens.sessions import Sessions
@@ -78,6 +79,7 @@ def _actions() -> list[set[str]]:
         (QueueScreen,),
         (Interaction,),
         (AgreementScreen,),
+        (MonitorsScreen,),
     )
     return [
         {

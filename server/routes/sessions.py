@@ -16,6 +16,7 @@ from starlette.background import BackgroundTask
 from sandbox.blueprint import check, examples, read_society, society_from_text
 from sandbox.errors import SocietyError
 from sandbox.estimate import estimate
+from sandbox.monitored import Monitors
 from sandbox.society import Society
 from sandbox.societyfile import Overrides
 from sandbox.store import sessions
@@ -142,6 +143,15 @@ async def get_snapshot(looks: Looks) -> Snapshot:
     return blinder.snapshot(view) if blinder else view
 
 
+@router.get("/sessions/{session}/monitors")
+async def get_monitors(looks: Looks) -> Monitors:
+    """What goes wrong in it: inflated ratings, answers that grow alike, partial or severe judges, and more.
+
+    For who rates blind, it comes of the ratings that they may see.
+    """
+    return await looks.services.monitoring.of(looks.row, await looks.blinder())
+
+
 @router.get("/sessions/{session}/society")
 async def get_society(looks: Looks) -> Society:
     """The society as it is now: seats, models, rubric, questions, prior memories."""
@@ -208,6 +218,7 @@ async def delete_session(session: str, who: Who, services: Parts) -> None:
     row = await found(services, session)
     await services.runs.delete(row.key)
     services.glances.forget(row.key)
+    services.monitoring.forget(row.key)
 
 
 @router.get("/schema/frames", response_class=JSONResponse)

@@ -24,6 +24,8 @@ from support import run_session, small_society
 from textual.pilot import Pilot
 
 from sandbox import events as ev
+from sandbox.monitored import Monitors
+from sandbox.monitors import monitor
 from sandbox.rubric import Scale
 from sandbox.running import Store
 from sandbox.society import Agent
@@ -36,6 +38,7 @@ from tui.app import SandboxApp
 from tui.screens.agreement import AgreementScreen
 from tui.screens.dialogs import NewSession, TakeSeat
 from tui.screens.interaction import Interaction
+from tui.screens.monitors import MonitorsScreen
 from tui.screens.queue import QueueScreen
 from tui.screens.replayed import ReplayedSociety
 from tui.settings import AppSettings
@@ -107,6 +110,9 @@ class Still(Api):
 
     async def events(self, key: str, after: int = 0, limit: int = 1000) -> list[ev.Recorded]:
         return self.past[after : after + limit]
+
+    async def monitors(self, key: str) -> Monitors:
+        return monitor(recorded.event for recorded in self.past)
 
     async def ratings(self, key: str) -> AsyncIterator[dict[str, Any]]:
         for number, (person, model) in enumerate([(6, 5), (2, 4), (5, 5), (7, 6), (3, None)], 1):
@@ -199,6 +205,11 @@ async def _agreement(app: SandboxApp, pilot: Pilot[None]) -> None:
     await pilot.pause(0.5)
 
 
+async def _monitors(app: SandboxApp, pilot: Pilot[None]) -> None:
+    await app.push_screen(MonitorsScreen(app.api, SESSION))
+    await pilot.pause(0.5)
+
+
 async def _new(app: SandboxApp, pilot: Pilot[None]) -> None:
     await _still(pilot)
     app.push_screen(NewSession(["village", "scripted"], app.api.create))
@@ -219,6 +230,7 @@ SCREENS: dict[str, Show] = {
     "interaction": _interaction,
     "queue": _queue,
     "agreement": _agreement,
+    "monitors": _monitors,
     "new-session": _new,
     "take-seat": _take,
 }

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.widgets import Input
 
+from sandbox import events as ev
 from sandbox.errors import SandboxError
 from server.wire import commands as do
 from server.wire import frames as fr
@@ -16,6 +17,7 @@ from tui.api import Api
 from tui.live import Connected, Ended, Item, Live, Lost
 from tui.safe import plain
 from tui.screens.dialogs import AskLine, Confirm, TakeSeat
+from tui.screens.monitors import MonitorsScreen
 from tui.screens.queue import QueueScreen
 from tui.screens.society import SocietyScreen
 from tui.state import Watched
@@ -90,6 +92,10 @@ class LiveSociety(SocietyScreen):
                 if self.watched is not None:
                     self.watched.take(item)
         self.is_dirty = True
+        if _tells_of_rounds(item):
+            for screen in self.app.screen_stack:
+                if isinstance(screen, MonitorsScreen):
+                    screen.look()
 
     _hello: fr.HelloFrame | None = None
 
@@ -251,3 +257,14 @@ class LiveSociety(SocietyScreen):
     def action_hurry(self) -> None:
         """Try to connect now."""
         self._live.hurry()
+
+
+def _tells_of_rounds(item: Item) -> bool:
+    """Whether a round has ended, or may have while the server was away."""
+    match item:
+        case fr.EventFrame(data=told):
+            return isinstance(told.event, ev.RoundFinished)
+        case fr.SnapshotFrame() | fr.ResyncFrame():
+            return True
+        case _:
+            return False

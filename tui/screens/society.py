@@ -18,6 +18,7 @@ from tui.safe import content, cut, plain
 from tui.screens.agreement import AgreementScreen
 from tui.screens.dialogs import AskLine
 from tui.screens.interaction import Interaction, Send
+from tui.screens.monitors import MonitorsScreen
 from tui.state import Watched, mean_of
 from tui.widgets.chart import Charts
 from tui.widgets.feed import Feed
@@ -36,6 +37,7 @@ class SocietyScreen(Screen[None]):
         Binding("d", "dimension", "Dimension", id="society.dimension", show=False),
         Binding("slash", "filter", "Filter", id="society.filter"),
         Binding("a", "agreement", "Agreement", id="society.agreement", show=False),
+        Binding("w", "monitors", "Monitors", id="society.monitors", show=False),
         Binding("y", "copy", "Copy", id="society.copy", show=False),
     ]
     send: Send | None = None
@@ -214,6 +216,10 @@ class SocietyScreen(Screen[None]):
     def action_agreement(self) -> None:
         """How people and models agree."""
         self.app.push_screen(AgreementScreen(self.api, self.session))
+
+    def action_monitors(self) -> None:
+        """What goes wrong."""
+        self.app.push_screen(MonitorsScreen(self.api, self.session))
 
     def action_copy(self) -> None:
         """Copy the text of the line under the cursor, as it is stored."""
