@@ -22,7 +22,7 @@ def test_help_names_every_command_and_loads_no_heavy_library() -> None:
         "print('LOADED', sorted(heavy & set(sys.modules)))"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    for name in ("init", "run", "resume", "ask", "chat", "rate", "sessions", "doctor"):
+    for name in ("init", "run", "resume", "ask", "chat", "rate", "sessions", "monitor", "doctor"):
         assert f"  {name} " in said
     assert "LOADED []" in said
 
