@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -29,9 +29,11 @@ class Layout:
 
     ``pick`` (groups, candidates · width) are the columns after the queries that hold each reply, ``back``
     (groups, columns after the queries) the way back. The masks are added to attention scores: (groups, 1,
-    asked, asked) and (groups · candidates, 1, width, asked + width).
+    asked, before + asked) and (groups · candidates, 1, width, before + asked + width), ``before`` being how
+    many tokens all rows go on from.
     """
 
+    before: int
     asked: int
     candidates: int
     pick: Tensor
@@ -40,8 +42,8 @@ class Layout:
     of_replies: Tensor
 
 
-def layout(batch: Shared, kind: torch.dtype, device: torch.device) -> Layout:
-    """The layout of a batch, for a model of that dtype."""
+def layout(batch: Shared, kind: torch.dtype, device: torch.device, before: int = 0) -> Layout:
+    """The layout of a batch that goes on from so many tokens, for a model of that dtype."""
     asked = batch.first + 1
     part = batch.part[:, asked:]
     groups, rest = part.shape
@@ -57,19 +59,20 @@ def layout(batch: Shared, kind: torch.dtype, device: torch.device) -> Layout:
     for number in range(groups):
         back[number, pick[number][is_there[number]]] = place.expand_as(is_there[:1])[0][is_there[number]]
     valid = batch.part[:, :asked] == 0
-    before = torch.ones((asked, asked), dtype=torch.bool).tril()
-    of_queries = (before & valid.unsqueeze(1)) | torch.eye(asked, dtype=torch.bool)
+    earlier = torch.ones((asked, asked), dtype=torch.bool).tril()
+    of_queries = (earlier & valid.unsqueeze(1)) | torch.eye(asked, dtype=torch.bool)
     own = torch.ones((width, width), dtype=torch.bool).tril()
     sees_query = valid.view(groups, 1, 1, asked).expand(groups, candidates, width, asked)
     sees_own = own.expand(groups, candidates, width, width)
     of_replies = torch.cat([sees_query, sees_own], dim=3).flatten(0, 1)
     return Layout(
+        before,
         asked,
         candidates,
         pick.flatten(1).to(device),
         back.to(device),
-        additive(of_queries.unsqueeze(1), kind, device),
-        additive(of_replies.unsqueeze(1), kind, device),
+        additive(pad(of_queries.unsqueeze(1), (before, 0), value=1), kind, device),
+        additive(pad(of_replies.unsqueeze(1), (before, 0), value=1), kind, device),
     )
 
 
@@ -97,26 +100,27 @@ def _attend(
         )
         return whole
     plan, asked = sandbox_layout, sandbox_layout.asked
+    known = plan.before + asked  # keys and values that every reply of a row sees
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     attend = partial(scaled_dot_product_attention, dropout_p=dropout, scale=scaling)
-    of_query = attend(query[:, :, :asked], key[:, :, :asked], value[:, :, :asked], attn_mask=plan.of_queries)
+    of_query = attend(query[:, :, :asked], key[:, :, :known], value[:, :, :known], attn_mask=plan.of_queries)
     if query.shape[2] == asked:
         return of_query.transpose(1, 2), None
     groups, heads, _, size = query.shape
 
-    def own(part: Tensor) -> Tensor:
+    def own(part: Tensor, start: int) -> Tensor:
         """The replies' part, each reply for itself: (groups · candidates, heads, width, size)."""
         at = plan.pick.view(groups, 1, -1, 1).expand(-1, heads, -1, size)
-        each = part[:, :, asked:].gather(2, at).view(groups, heads, plan.candidates, -1, size)
+        each = part[:, :, start:].gather(2, at).view(groups, heads, plan.candidates, -1, size)
         return each.transpose(1, 2).flatten(0, 1)
 
     def seen(part: Tensor) -> Tensor:
-        asks = part[:, None, :, :asked].expand(-1, plan.candidates, -1, -1, -1).flatten(0, 1)
-        return torch.cat([asks, own(part)], dim=2)
+        asks = part[:, None, :, :known].expand(-1, plan.candidates, -1, -1, -1).flatten(0, 1)
+        return torch.cat([asks, own(part, known)], dim=2)
 
-    of_replies = attend(own(query), seen(key), seen(value), attn_mask=plan.of_replies)
+    of_replies = attend(own(query, asked), seen(key), seen(value), attn_mask=plan.of_replies)
     each = of_replies.view(groups, plan.candidates, heads, -1, size).transpose(1, 2).flatten(2, 3)
     at = plan.back.view(groups, 1, -1, 1).expand(-1, heads, -1, size)
     return torch.cat([of_query, each.gather(2, at)], dim=2).transpose(1, 2), None

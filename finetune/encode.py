@@ -91,7 +91,7 @@ def encode(
             replies = [_chain(tokenizer, chosen, ends)]
             ratings = [float("nan") if chosen[0].rating is None else chosen[0].rating]
         else:
-            replies = [_reply(tokenizer, candidate.text, ends, after=cue) for candidate in chosen]
+            replies = [encode_reply(tokenizer, candidate.text, ends, after=cue) for candidate in chosen]
             ratings = [math.nan if c.rating is None else c.rating for c in chosen]
         for number, reply in enumerate(replies):
             if len(reply.tokens) > room:
@@ -138,7 +138,7 @@ def end_of_turn(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def _reply(tokenizer: Any, text: str, end: int, after: str = "") -> Reply:
+def encode_reply(tokenizer: Any, text: str, end: int, after: str = "") -> Reply:
     # A template ends where the reply begins; without one, or after a cue, the prompt ends in a colon.
     lead = "" if tokenizer.chat_template and not after else " "
     tokens = tokenizer.encode(lead + disarmed(tokenizer, text), add_special_tokens=False)

@@ -4,4 +4,6 @@ COMMANDS = {
     "dataset": ("finetune.commands.dataset:dataset", "Build, import, show and export training data."),
     "train": ("finetune.commands.train:train", "Train an adapter on a dataset."),
     "adapters": ("finetune.commands.adapters:adapters", "List, show, merge, export, delete adapters."),
+    "evaluate": ("finetune.commands.evaluate:evaluate", "Measure models side by side on benchmarks."),
+    "evaluations": ("finetune.commands.evaluate:evaluations", "List, show, delete what was measured."),
 }

@@ -29,15 +29,26 @@ _CHUNK = 256
 
 
 class Scores(NamedTuple):
-    """By group and candidate: summed negative log-likelihood in nats, and how many tokens count."""
+    """By group and candidate: summed negative log-likelihood in nats, and how many tokens count.
+
+    ``likeliest``, where it was asked for: whether each token that counts was the likeliest at its place.
+    """
 
     total: Tensor
     counted: Tensor
+    likeliest: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
         """Nats a token; 0 where nothing counts."""
         return self.total / self.counted.clamp(min=1)
+
+
+class Prefix(NamedTuple):
+    """What all queries begin with, computed once: keys and values by layer, (1, heads, length, width)."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    length: int
 
 
 class Found(NamedTuple):
@@ -47,12 +58,46 @@ class Found(NamedTuple):
     why: str = ""
 
 
-def score(model: Any, rows: Sequence[Encoded], way: Way, pad: int) -> Scores:
-    """The candidates' losses, shape (groups, candidates), with gradients."""
+def score(
+    model: Any,
+    rows: Sequence[Encoded],
+    way: Way,
+    pad: int,
+    *,
+    prefix: Prefix | None = None,
+    likeliest: bool = False,
+) -> Scores:
+    """The candidates' losses, shape (groups, candidates), with gradients.
+
+    Without gradients, queries may go on from a ``prefix`` (not one by one), and what was ``likeliest`` told.
+    """
     device = next(model.parameters()).device
     if way == "apart":
-        return _score_apart(model, collate.apart(rows, pad), len(rows), device)
-    return _score_shared(model, rows, collate.shared(rows, pad), device, way)
+        assert prefix is None
+        return _score_apart(model, collate.apart(rows, pad), len(rows), device, likeliest=likeliest)
+    batch = collate.shared(rows, pad)
+    return _score_shared(model, rows, batch, device, way, prefix=prefix, likeliest=likeliest)
+
+
+def read_prefix(model: Any, tokens: Sequence[int]) -> Prefix:
+    """What a model keeps of the tokens that all queries begin with."""
+    from transformers import DynamicCache
+
+    device = next(model.parameters()).device
+    cache = DynamicCache()
+    ids = torch.tensor([list(tokens)], dtype=torch.long, device=device)
+    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return Prefix(tuple((layer.keys, layer.values) for layer in cache.layers), len(tokens))
+
+
+def _cache_of(prefix: Prefix, rows: int) -> Any:
+    """The prefix for so many rows; what they add is theirs alone."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for place, (keys, values) in enumerate(prefix.layers):
+        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), place)
+    return cache
 
 
 def find_way(model: Any, rows: Sequence[Encoded], pad: int, *, whole_head: bool = True) -> Found:
@@ -122,7 +167,9 @@ def base_of(model: Any) -> Any:
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
-def _score_apart(model: Any, batch: collate.Apart, groups: int, device: torch.device) -> Scores:
+def _score_apart(
+    model: Any, batch: collate.Apart, groups: int, device: torch.device, *, likeliest: bool
+) -> Scores:
     logits = model(
         input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device), use_cache=False
     ).logits
@@ -135,45 +182,70 @@ def _score_apart(model: Any, batch: collate.Apart, groups: int, device: torch.de
     at = (batch.row.to(device), batch.owner.to(device))
     total = losses.new_zeros(size).index_put(at, losses.sum(dim=1))
     count = losses.new_zeros(size).index_put(at, counted.sum(dim=1).to(losses.dtype))
-    return Scores(total, count)
+    if not likeliest:
+        return Scores(total, count)
+    missed = (counted & (logits.argmax(dim=2) != targets)).sum(dim=1).to(losses.dtype)
+    return Scores(total, count, losses.new_zeros(size).index_put(at, missed) == 0)
 
 
 def _score_shared(
-    model: Any, rows: Sequence[Encoded], batch: collate.Shared, device: torch.device, way: Way
+    model: Any,
+    rows: Sequence[Encoded],
+    batch: collate.Shared,
+    device: torch.device,
+    way: Way,
+    *,
+    prefix: Prefix | None,
+    likeliest: bool,
 ) -> Scores:
     base = base_of(model)
+    before = prefix.length if prefix else 0
     asked = {
         "input_ids": batch.tokens.to(device),
-        "position_ids": batch.positions.to(device),
+        "position_ids": batch.positions.to(device) + before,
         "logits_to_keep": torch.arange(batch.first, batch.tokens.shape[1], device=device),
-        "use_cache": False,
+        "use_cache": prefix is not None,
     }
+    if prefix:
+        asked["past_key_values"] = _cache_of(prefix, len(rows))
     if way == "blocks":
         base.config._attn_implementation = NAME  # also while it is computed again, for checkpointing
-        asked["sandbox_layout"] = layout(batch, base.dtype, device)
+        asked["sandbox_layout"] = layout(batch, base.dtype, device, before)
         asked["attention_mask"] = torch.zeros((1, 1, 1, 1), dtype=base.dtype, device=device)  # not looked at
     else:
-        asked["attention_mask"] = additive(collate.sees(batch), base.dtype, device)
+        asked["attention_mask"] = additive(
+            F.pad(collate.sees(batch), (before, 0), value=1), base.dtype, device
+        )
     where, targets = batch.where.to(device), batch.targets.to(device)
     counted = targets != IGNORED
     wanted = targets.clamp(min=0)
+    right = None
     if way != "shared":
         with _Headless(base) as head:
             hidden = model(**asked).logits.to(head.weight.dtype)  # mixed precision gives outputs in float32
-        picked = hidden.gather(1, where.unsqueeze(2).expand(-1, -1, hidden.shape[2]))
+        picked = hidden.gather(1, where.unsqueeze(2).expand(-1, -1, hidden.shape[2]))[counted]
         losses = hidden.new_zeros(targets.shape, dtype=torch.float32)
-        told = _Likelihood.apply(picked[counted], head.weight, wanted[counted])  # type: ignore[no-untyped-call]
+        if likeliest:
+            told, _, right = _read(picked, head.weight, wanted[counted], slopes=False)
+            right = counted.masked_scatter(counted, right)
+        else:
+            told = _Likelihood.apply(picked, head.weight, wanted[counted])  # type: ignore[no-untyped-call]
         losses = losses.masked_scatter(counted, told)
     else:
         logits = model(**asked).logits.float()
         norm = logits.logsumexp(dim=2).gather(1, where)
         said = logits[torch.arange(len(rows), device=device).unsqueeze(1), where, wanted]
         losses = torch.where(counted, norm - said, logits.new_zeros(()))
+        right = logits.argmax(dim=2).gather(1, where) == wanted if likeliest else None
     most = max(len(row.replies) for row in rows)
     owner = batch.owner.to(device)
-    total = losses.new_zeros((len(rows), most)).scatter_add(1, owner, losses)
-    count = losses.new_zeros((len(rows), most)).scatter_add(1, owner, counted.to(losses.dtype))
-    return Scores(total, count)
+    size = (len(rows), most)
+    total = losses.new_zeros(size).scatter_add(1, owner, losses)
+    count = losses.new_zeros(size).scatter_add(1, owner, counted.to(losses.dtype))
+    if right is None:
+        return Scores(total, count)
+    missed = (counted & ~right).to(losses.dtype)
+    return Scores(total, count, losses.new_zeros(size).scatter_add(1, owner, missed) == 0)
 
 
 class _Headless:
@@ -203,19 +275,7 @@ class _Likelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        wants = ctx.needs_input_grad[0]
-        slopes = torch.empty_like(hidden) if wants else None
-        for start in range(0, len(hidden), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            logits = (hidden[part] @ head.T).float()
-            norm = logits.logsumexp(dim=1, keepdim=True)
-            wanted = targets[part].unsqueeze(1)
-            losses[part] = (norm - logits.gather(1, wanted)).squeeze(1)
-            if slopes is not None:
-                shares = logits.sub_(norm).exp_()
-                shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, -1.0))
-                slopes[part] = shares.to(head.dtype) @ head
+        losses, slopes, _ = _read(hidden, head, targets, slopes=ctx.needs_input_grad[0])
         ctx.save_for_backward(slopes)
         return losses
 
@@ -223,3 +283,25 @@ class _Likelihood(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, None, None]:
         (slopes,) = ctx.saved_tensors
         return None if slopes is None else slopes * slope.unsqueeze(1).to(slopes.dtype), None, None
+
+
+def _read(
+    hidden: Tensor, head: Tensor, targets: Tensor, *, slopes: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Losses, their slopes by ``hidden`` if wanted, and whether each target is the likeliest token."""
+    losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+    right = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
+    found = torch.empty_like(hidden) if slopes else None
+    for start in range(0, len(hidden), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        logits = (hidden[part] @ head.T).float()
+        norm = logits.logsumexp(dim=1, keepdim=True)
+        wanted = targets[part].unsqueeze(1)
+        losses[part] = (norm - logits.gather(1, wanted)).squeeze(1)
+        if found is None:
+            right[part] = logits.argmax(dim=1) == targets[part]
+        else:
+            shares = logits.sub_(norm).exp_()
+            shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, -1.0))
+            found[part] = shares.to(head.dtype) @ head
+    return losses, found, right

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sandbox.exchange import ChatMessage
 from sandbox.memory import Recalled
 from sandbox.prompts import form, introduction, render
-from sandbox.rubric import Rubric
+from sandbox.rubric import Criterion, Rubric
 from sandbox.society import Seat
 
 
@@ -57,6 +57,22 @@ def to_rate(rubric: Rubric, question: str, answer: str, recalled: Recalled | Non
             answer=answer,
             recalled=recalled,
             criterion=rubric.criterion(rubric.peer),
+            scale=rubric.scale,
+            form=form(rubric.language),
+        ),
+    )
+
+
+def to_observe(rubric: Rubric, criterion: Criterion, question: str, answer: str) -> ChatMessage:
+    """The message that asks an observer, or a judge, to rate an answer by one criterion."""
+    return ChatMessage(
+        "user",
+        render(
+            rubric.language,
+            "observe",
+            question=question,
+            answer=answer,
+            criterion=criterion,
             scale=rubric.scale,
             form=form(rubric.language),
         ),

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from sandbox import events as ev
-from sandbox.asking import Opinion, to_draft, to_rate, to_revise
+from sandbox.asking import Opinion, to_draft, to_observe, to_rate, to_revise
 from sandbox.exchange import Answered, ChatMessage, Failure, Request, Sampling, Subject
 from sandbox.memory import Recalled
 from sandbox.outcomes import failed, posted, rated
-from sandbox.prompts import form, introduction, render
+from sandbox.prompts import form, introduction
 from sandbox.rubric import Criterion, Rubric
 from sandbox.seeds import derive
 from sandbox.society import Agent, Human, Lengths, Observer
@@ -171,22 +171,13 @@ def _observer_request(
     rubric = plan.rubric
     fields = form(rubric.language)
     step = f"observe.{observer.name}.{role}.{criterion.name}"
-    body = render(
-        rubric.language,
-        "observe",
-        question=plan.question,
-        answer=text,
-        criterion=criterion,
-        scale=rubric.scale,
-        form=fields,
-    )
     return Request(
         step=step,
         seat=observer.name,
         purpose="observe",
         messages=(
             introduction(rubric.language, observer),
-            ChatMessage("user", body),
+            to_observe(rubric, criterion, plan.question, text),
         ),
         sampling=plan.judging,
         seed=plan.seed_of(step),

@@ -56,11 +56,11 @@ def estimate(society: Society, rounds: int | None = None) -> Estimate:
             completions[observer.model] += turns * 2 * criteria * rating
     cost, unpriced = 0.0, []
     for model in sorted(set(prompts)):
-        price = _price(model, prompts[model], completions[model])
-        if price is None:
+        found = price(model, prompts[model], completions[model])
+        if found is None:
             unpriced.append(model)
         else:
-            cost += price
+            cost += found
     return Estimate(
         rounds * each * len(agents),
         calls,
@@ -71,13 +71,13 @@ def estimate(society: Society, rounds: int | None = None) -> Estimate:
     )
 
 
-def _price(model: str, prompt: int, completion: int) -> float | None:
+def price(model: str, prompt: int, completion: int) -> float | None:
     """US dollars; what runs on this machine costs none. None if it is not known."""
     spec = parse(model)
     if spec.family in ("scripted", "local"):
         return 0.0
     if spec.family == "openai":
         return None
-    from sandbox.models.remote import price
+    from sandbox.models import remote
 
-    return price(spec.name, prompt, completion)
+    return remote.price(spec.name, prompt, completion)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from pydantic import ValidationError
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from finetune import making
+from finetune.commands.progress import shown
 from finetune.datasets import require_name
 from finetune.settings import METHODS, TrainingOptions
 from sandbox.commands.console import (
@@ -135,7 +133,7 @@ def train(
     job = Job(found, f"local/{base_name(base)}", name, options, run, place.absolute(), settings.cache_dir)
     if resume and restart:
         raise click.UsageError("Give either --resume or --restart.")
-    with _progress(quiet=as_json or not is_first()) as on_progress:
+    with shown(quiet=as_json or not is_first()) as on_progress:
         try:
             card = carry_out(job, resume=resume, restart=restart, on_progress=on_progress)
         except KeyboardInterrupt:
@@ -190,44 +188,6 @@ def _tell(card: Any, out: Path, adapters: Path) -> None:
         return
     seated = again(f"run village --answers {card.base}#{card.name}")
     console.print(f"\nSeat it: {seated}", style="dim", markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Any]:
-    """A bar on a terminal, a line now and then elsewhere."""
-    if quiet:
-        yield lambda _: None
-        return
-    if not sys.stderr.isatty():
-        last = [""]
-
-        def line(step: Any) -> None:
-            tenth = step.done * 10 // step.of if step.of else 0
-            if last[0] != (now := f"{step.doing} {tenth}"):
-                last[0] = now
-                loss = "" if step.loss is None else f", loss {step.loss:.3f}"
-                where = f" {step.done} of {step.of}{loss}" if step.of else ""
-                click.echo(printable(f"{step.doing}{where}"), err=True)
-
-        yield line
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-    )
-    with Progress(*columns, console=terminal(to_stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(step: Any) -> None:
-            if step.doing not in tasks:
-                tasks[step.doing] = bar.add_task(printable(step.doing), total=step.of or None, loss="")
-            loss = "" if step.loss is None else f"loss {step.loss:.3f}"
-            bar.update(tasks[step.doing], completed=step.done, total=step.of or None, loss=loss)
-
-        yield show
 
 
 def _read(given: dict[str, Any]) -> TrainingOptions:

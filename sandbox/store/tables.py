@@ -300,3 +300,30 @@ class ConsentRow(Table, table=True):
     version: str
     text: str = _text()
     time: float
+
+
+class EvaluationRow(Table, table=True):
+    """Models measured side by side; ``plan`` says on what. ``finished`` is null while items are missing."""
+
+    __tablename__: ClassVar[Any] = "evaluations"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    created: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    finished: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True), nullable=True))
+    plan: str = _text()
+
+
+class EvaluationItemRow(Table, table=True):
+    """How a model did on one item of a suite: ``scores`` by metric, and the texts behind them (JSON both)."""
+
+    __tablename__: ClassVar[Any] = "evaluation_items"
+    evaluation_id: int = Field(
+        sa_column=Column(
+            BigInteger, ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True, nullable=False
+        )
+    )
+    model: str = Field(primary_key=True)
+    suite: str = Field(primary_key=True)
+    item: str = Field(primary_key=True)
+    scores: str = _text()
+    detail: str | None = _text(nullable=True)

@@ -1,0 +1,62 @@
+"""Plots that need no colour: every model a row with its own mark, its mean and its interval."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from finetune.evaluate.plan import SuitePlan
+
+if TYPE_CHECKING:
+    from finetune.evaluate.report import Report
+
+MARKS = "osD^vPX*<>"
+_ROW, _HEAD, _WIDTH = 0.32, 0.95, 3.3
+_ACROSS = 3
+
+
+def forest(report: Report, suite: SuitePlan) -> str:
+    """A suite's figures as SVG: means with 95 % intervals; the dashed line is the first model's mean."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    models, figures = report.models, suite.figures
+    across = min(len(figures), _ACROSS)
+    down = -(-len(figures) // across)
+    size = (1.2 + _WIDTH * across + 0.09 * max(map(len, models)), (_HEAD + _ROW * len(models)) * down)
+    canvas = Canvas(figsize=size, layout="constrained")
+    FigureCanvasSVG(canvas)
+    places = canvas.subplots(down, across, squeeze=False, sharey=True).flat
+    for axes, figure in zip(places, figures, strict=False):
+        axes.set_title(figure.name, fontsize=9, fontweight="bold")
+        axes.set_yticks(range(len(models)), models, fontsize=8)
+        axes.set_ylim(len(models) - 0.5, -0.5)
+        axes.tick_params(axis="x", labelsize=7)
+        axes.grid(axis="x", color="0.85", linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        for row, model in enumerate(models):
+            value = report.cell(suite.name, figure.name, model).value
+            if value is None:
+                continue
+            if value.low is not None and value.high is not None:
+                axes.plot((value.low, value.high), (row, row), color="black", linewidth=1.2)
+            filled = "black" if row == 0 else "white"
+            mark = MARKS[row % len(MARKS)]
+            axes.plot(value.mean, row, mark, color="black", markerfacecolor=filled, markersize=6)
+            axes.annotate(
+                f"{value.mean:.3f}",
+                (value.mean, row),
+                (0, 6),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+            )
+            if row == 0:
+                axes.axvline(value.mean, color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
+    for axes in list(places)[len(figures) :]:
+        axes.set_visible(False)
+    drawn = io.StringIO()
+    canvas.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    return drawn.getvalue()[drawn.getvalue().index("<svg") :]

@@ -1,0 +1,274 @@
+"""What came out of an evaluation: figures with intervals, differences with tests, and what they carry.
+
+The first model is the one that others are compared with. Every directed comparison of a report is one family
+for Holm's adjustment. It knows results, not how they were measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel, ConfigDict
+
+from finetune.evaluate.plan import Figure, Plan
+from finetune.evaluate.statistics import Difference, difference, estimate, holm
+from sandbox.store.evaluations import Measured
+from sandbox.text import printable
+
+_EXAMPLES = 3
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Value(_Part):
+    """A model's figure: a mean over ``n`` items with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Change(_Part):
+    """How it differs from the first model's, on the items that both have. ``adjusted`` is Holm's p."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    p: float | None
+    adjusted: float | None
+
+
+class Cell(_Part):
+    """One model's figure in one metric of a suite."""
+
+    suite: str
+    metric: str
+    model: str
+    value: Value | None
+    change: Change | None = None
+
+
+class Example(_Part):
+    """A question with every model's answer, and what the judge said of each."""
+
+    suite: str
+    question: str
+    answers: dict[str, str]
+    ratings: dict[str, str]
+
+
+class Report(_Part):
+    """An evaluation as it is told. ``findings`` are what the intervals carry, in sentences."""
+
+    name: str
+    created: datetime
+    finished: datetime | None
+    plan: Plan
+    cells: tuple[Cell, ...]
+    findings: tuple[str, ...]
+    notes: tuple[str, ...]
+    examples: tuple[Example, ...]
+
+    def of(self, suite: str, metric: str) -> list[Cell]:
+        """The cells of a metric, by model in order."""
+        return [cell for cell in self.cells if (cell.suite, cell.metric) == (suite, metric)]
+
+    def cell(self, suite: str, metric: str, model: str) -> Cell:
+        """One cell. Raises ``StopIteration`` if there is none."""
+        return next(cell for cell in self.of(suite, metric) if cell.model == model)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models in order, the one that others are compared with first."""
+        return self.plan.options.models
+
+
+def make(
+    name: str,
+    created: datetime,
+    finished: datetime | None,
+    plan: Plan,
+    measured: Sequence[Measured],
+    extra: Sequence[str] = (),
+) -> Report:
+    """The report of what was measured, whether or not all of it is there yet."""
+    by_cell: dict[tuple[str, str, str], dict[str, float | None]] = {}
+    for one in measured:
+        for metric, value in one.scores.items():
+            by_cell.setdefault((one.suite, metric, one.model), {})[one.item] = value
+    cells: list[Cell] = []
+    changes: dict[int, Difference] = {}
+    first, *others = plan.options.models
+    seed = plan.options.seed
+    for suite in plan.suites:
+        for figure in suite.figures:
+            base = by_cell.get((suite.name, figure.name, first), {})
+            for model in (first, *others):
+                values = by_cell.get((suite.name, figure.name, model), {})
+                found = estimate([values[item] for item in sorted(values)], seed)
+                if model != first and (change := difference(base, values, seed)) is not None:
+                    changes[len(cells)] = change
+                figured = Value(**found._asdict()) if found else None
+                cells.append(Cell(suite=suite.name, metric=figure.name, model=model, value=figured))
+    figures = {(suite.name, figure.name): figure for suite in plan.suites for figure in suite.figures}
+    directed = [place for place in changes if figures[cells[place].suite, cells[place].metric].better]
+    changes |= zip(directed, holm([changes[place] for place in directed]), strict=True)
+    for place, apart in changes.items():
+        cells[place] = cells[place].model_copy(update={"change": Change(**apart._asdict())})
+    return Report(
+        name=name,
+        created=created,
+        finished=finished,
+        plan=plan,
+        cells=tuple(cells),
+        findings=tuple(_findings(cells, figures, first)),
+        notes=(*plan.notes, *extra, *_notes(plan, measured)),
+        examples=tuple(_examples(plan, measured)),
+    )
+
+
+def _findings(cells: Sequence[Cell], figures: Mapping[tuple[str, str], Figure], first: str) -> list[str]:
+    found = []
+    for cell in cells:
+        figure, change = figures[cell.suite, cell.metric], cell.change
+        if change is None or change.adjusted is None or change.adjusted >= 0.05 or not figure.better:
+            continue
+        better = (change.mean > 0) == (figure.better == "higher")
+        found.append(
+            f"{cell.suite}, {cell.metric}: {cell.model} is {'better' if better else 'worse'} than {first} by "
+            f"{abs(change.mean):.3f} (95 %: {interval(change)}; p {told_p(change.adjusted)} after Holm, "
+            f"{change.n} items)."
+        )
+    if not found and any(cell.change for cell in cells):
+        found.append(f"Nothing measured here tells another model from {first}: no difference is carried.")
+    return found
+
+
+def _notes(plan: Plan, measured: Sequence[Measured]) -> list[str]:
+    notes = []
+    counts: dict[tuple[str, str], int] = {}
+    for one in measured:
+        counts[one.suite, one.model] = counts.get((one.suite, one.model), 0) + 1
+    for suite in plan.suites:
+        for model in plan.options.models:
+            if (there := counts.get((suite.name, model), 0)) < suite.items:
+                notes.append(
+                    f"{suite.name}: {model} has {there} of {suite.items} items; the rest is missing."
+                )
+        for reason, count in suite.dropped.items():
+            notes.append(f"{suite.name}: left out {count}: {reason}.")
+    if plan.options.limit:
+        notes.append(f"At most {plan.options.limit} items a suite, drawn by seed {plan.options.seed}.")
+    if "local/smollm2" in plan.options.judge:
+        notes.append("SmolLM2-135M rates answers at chance level: its ratings show the way, not the models.")
+    return notes
+
+
+def _examples(plan: Plan, measured: Sequence[Measured]) -> list[Example]:
+    by_item: dict[tuple[str, str], dict[str, Measured]] = {}
+    for one in measured:
+        if one.detail and "answer" in one.detail:
+            by_item.setdefault((one.suite, one.item), {})[one.model] = one
+    found = []
+    for suite in plan.suites:
+        items = sorted(item for name, item in by_item if name == suite.name)
+        for item in islice(items, _EXAMPLES):
+            told = by_item[suite.name, item]
+            some = next(iter(told.values())).detail or {}
+            found.append(
+                Example(
+                    suite=suite.name,
+                    question=printable(some.get("question", "")),
+                    answers={m: printable((told[m].detail or {})["answer"]) for m in told},
+                    ratings={
+                        m: ", ".join(
+                            f"{name} {'unread' if value is None else f'{value:.1f}'}"
+                            for name, value in told[m].scores.items()
+                            if name in ("alignment", "engagement")
+                        )
+                        for m in told
+                    },
+                )
+            )
+    return found
+
+
+def interval(value: Value | Change) -> str:
+    """The interval in words."""
+    return "–" if value.low is None or value.high is None else f"{value.low:.3f} to {value.high:.3f}"
+
+
+def told(value: Value | None) -> str:
+    """A figure with its interval."""
+    if value is None:
+        return "–"
+    return f"{value.mean:.3f}" if value.low is None else f"{value.mean:.3f} ({interval(value)})"
+
+
+def told_change(change: Change | None) -> str:
+    """A difference with its interval and p; a star where the adjusted p is below 0.05."""
+    if change is None:
+        return "–"
+    p = change.p if change.adjusted is None else change.adjusted
+    star = "*" if change.adjusted is not None and change.adjusted < 0.05 else ""
+    within = "" if change.low is None else f" ({change.low:+.3f} to {change.high:+.3f})"
+    return f"{change.mean:+.3f}{star}{within}" + ("" if p is None else f", p {told_p(p)}")
+
+
+def told_p(p: float) -> str:
+    """A p with as many digits as it deserves."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown."""
+    return _render("report.md.j2", report, autoescape=False)
+
+
+def html(report: Report) -> str:
+    """The report as one HTML page, plots and all."""
+    from finetune.evaluate import plots
+
+    drawn = {suite.name: plots.forest(report, suite) for suite in report.plan.suites}
+    return _render("report.html.j2", report, autoescape=True, plots=drawn)
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write ``report.json``, ``report.md`` and ``report.html`` into a folder, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "report.json": report.model_dump_json(indent=1) + "\n",
+        "report.md": markdown(report),
+        "report.html": html(report),
+    }
+    for name, text in texts.items():
+        half = folder / f".{name}.half"
+        half.write_text(text, "utf-8")
+        half.replace(folder / name)
+
+
+def _render(template: str, report: Report, *, autoescape: bool, **more: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("finetune.evaluate", "templates"),
+        undefined=StrictUndefined,
+        autoescape=autoescape,  # noqa: S701 - off for Markdown only
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"cell": _cell_text}
+    helpers = {"told": told, "told_change": told_change, "suites": report.plan.suites}
+    return environment.get_template(template).render(report=report, **helpers, **more)
+
+
+def _cell_text(text: str) -> str:
+    """Text as it can stand in a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")

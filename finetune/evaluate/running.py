@@ -1,0 +1,414 @@
+"""Carries an evaluation out: what is missing of it, model by model, kept item by item as it is measured.
+
+Whatever ends it, what was measured stays, and the same evaluation goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from finetune import datasets
+from finetune.evaluate import suites
+from finetune.evaluate.answers import RATING_TOKENS, RUBRIC, Answering, AnswerSuite, Told, answer_all
+from finetune.evaluate.items import ChoiceSuite, Item, Likelihood, chosen, normal
+from finetune.evaluate.plan import Figure, Options, Plan, SuitePlan
+from finetune.job import base_name
+from sandbox.errors import MissingExtra, ModelRefused, UserError
+from sandbox.models import fingerprint, weights
+from sandbox.models.catalog import Catalog, require_adapters
+from sandbox.models.limits import Ledger
+from sandbox.models.spec import Spec, parse
+from sandbox.running import Store
+from sandbox.settings import Settings, redactor
+from sandbox.society import Limits
+from sandbox.store import evaluations, lineage
+from sandbox.store.evaluations import Measured
+from sandbox.store.tables import EvaluationRow
+
+SEEN = "items that an adapter was trained on"
+_PACKAGES = ("social-sandbox", "torch", "transformers", "peft", "lm_eval", "litellm")
+
+
+class Progress(NamedTuple):
+    """Where an evaluation stands."""
+
+    doing: str
+    done: int
+    of: int
+
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A suite with the items that count."""
+
+    suite: ChoiceSuite | AnswerSuite
+    items: list[Item]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A plan and its suites by name."""
+
+    plan: Plan
+    suites: Mapping[str, Loaded]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it: how many failed, by reason, and in which way likelihoods were computed, by model."""
+
+    failures: dict[str, int] = field(default_factory=dict)
+    ways: dict[str, str] = field(default_factory=dict)
+    spent: float = 0.0
+
+
+def prepare(store: Store, settings: Settings, options: Options, command: str = "") -> Prepared:
+    """Load the suites and make the plan. Raises ``UserError`` for what can't be measured."""
+    require(settings, options)
+    seen, notes = ({}, []) if options.keep_seen else _seen(store, options.models)
+    loaded: dict[str, Loaded] = {}
+    planned = []
+    for name in dict.fromkeys(options.suites):
+        suite = suites.load(name, options.data, settings, chat=options.chat)
+        fresh = [item for item in suite.items if not any(normal(text) in seen for text in item.asked)]
+        dropped = dict(suite.source.dropped)
+        if len(fresh) < len(suite.items):
+            dropped[SEEN] = len(suite.items) - len(fresh)
+        if not fresh:
+            raise UserError(
+                f"Nothing of '{name}' is left: its items are what an adapter was trained on. Take other "
+                "data, or measure on them all the same with --keep-seen."
+            )
+        items = chosen(fresh, options.limit, options.seed, name)
+        loaded[name] = Loaded(suite, items)
+        figures = tuple(Figure(**metric._asdict()) for metric in suite.metrics)
+        planned.append(
+            SuitePlan(
+                name=name,
+                source=suite.source.name,
+                digest=suite.source.digest,
+                items=len(items),
+                dropped=dropped,
+                figures=figures,
+            )
+        )
+    plan = Plan(
+        options=options, suites=tuple(planned), command=command, versions=_versions(), notes=tuple(notes)
+    )
+    return Prepared(plan, loaded)
+
+
+def reload(store: Store, settings: Settings, plan: Plan) -> Prepared:
+    """The suites of a plan again. Raises ``UserError`` if their data has changed."""
+    prepared = prepare(store, settings, plan.options, plan.command)
+    for then, now in zip(plan.suites, prepared.plan.suites, strict=True):
+        if (then.digest, then.items) != (now.digest, now.items):
+            raise UserError(
+                f"The data of '{then.name}' ({then.source}) has changed since the evaluation was begun, or "
+                "an adapter's dataset has. Begin a new one."
+            )
+    return Prepared(plan, prepared.suites)
+
+
+def require(settings: Settings, options: Options) -> None:
+    """Raise ``UserError`` for models that can't be measured so."""
+    specs = {model: parse(model) for model in (*options.models, *([options.judge] if options.judge else ()))}
+    if len(set(options.models)) < len(options.models):
+        raise UserError("A model is named twice.")
+    require_adapters(settings, specs)
+    judged = [name for name in options.suites if name in suites.OFFERED and suites.OFFERED[name].judged]
+    scored = [name for name in options.suites if name not in judged]
+    if judged and not options.judge:
+        raise UserError(
+            f"{' and '.join(judged)} take a judge: --judge MODEL, one that is not itself measured."
+        )
+    remote = [model for model in options.models if specs[model].family != "local"]
+    if scored and remote:
+        raise UserError(
+            f"{', '.join(scored)}: likelihoods are read from local models only, and {remote[0]} is none. "
+            "Leave it out, or take hh and hh-a."
+        )
+    if scored:
+        weights.require_local()
+
+
+def judges_itself(options: Options) -> list[str]:
+    """The models that share their weights with the judge: it may prefer what is its own."""
+    if not options.judge:
+        return []
+    judge = parse(options.judge)
+
+    def same(model: str) -> bool:
+        spec = parse(model)
+        return (spec.family, spec.base, _bare(spec)) == (judge.family, judge.base, _bare(judge))
+
+    return [model for model in options.models if same(model)]
+
+
+def _bare(spec: Spec) -> str:
+    return base_name(f"local/{spec.name}") if spec.family == "local" else spec.name
+
+
+def carry_out(
+    store: Store,
+    settings: Settings,
+    row: EvaluationRow,
+    prepared: Prepared,
+    on_progress: Listener = lambda _: None,
+) -> Outcome:
+    """Measure what is missing. Raises ``ModelError`` for a model that can't be had, ``BudgetExhausted``."""
+    outcome = Outcome()
+    done = {(one.model, one.suite, one.item) for one in evaluations.measured(store.database, row)}
+    tasks = _missing(prepared, done)
+    options = prepared.plan.options
+    settings = settings.model_copy(update={"dtype": options.dtype})
+    for base, models in _by_base(options.models).items():
+        scored = {
+            model: [(name, items) for name, items in tasks[model].items() if not _is_judged(prepared, name)]
+            for model in models
+        }
+        if any(scored.values()):
+            _score(store, settings, row, prepared, base, scored, outcome, on_progress)
+    judged = {
+        model: [(name, items) for name, items in tasks[model].items() if _is_judged(prepared, name)]
+        for model in options.models
+    }
+    if any(judged.values()):
+        asyncio.run(_answer(store, settings, row, prepared, judged, outcome, on_progress))
+    if not outcome.failures:
+        evaluations.finish(store.database, row)
+    return outcome
+
+
+def _missing(prepared: Prepared, done: set[tuple[str, str, str]]) -> dict[str, dict[str, list[Item]]]:
+    return {
+        model: {
+            name: missing
+            for name, loaded in prepared.suites.items()
+            if (missing := [item for item in loaded.items if (model, name, item.id) not in done])
+        }
+        for model in prepared.plan.options.models
+    }
+
+
+def _is_judged(prepared: Prepared, name: str) -> bool:
+    return isinstance(prepared.suites[name].suite, AnswerSuite)
+
+
+def _by_base(models: Sequence[str]) -> dict[str, list[str]]:
+    """Local models by what they are based on, the base itself first: it has no adapter to be kept out."""
+    found: dict[str, list[str]] = {}
+    for model in sorted(models, key=lambda model: bool(parse(model).adapter)):
+        spec = parse(model)
+        if spec.family == "local":
+            found.setdefault(spec.name, []).append(model)
+    return found
+
+
+def _score(
+    store: Store,
+    settings: Settings,
+    row: EvaluationRow,
+    prepared: Prepared,
+    base: str,
+    tasks: Mapping[str, Sequence[tuple[str, list[Item]]]],
+    outcome: Outcome,
+    on_progress: Listener,
+) -> None:
+    from finetune.evaluate.likelihood import Scorer
+
+    on_progress(Progress(f"loading local/{base}", 0, 0))
+    loaded = weights.load(base, settings.cache_dir, device=settings.device, dtype=settings.dtype)
+    for number, (model, several) in enumerate(tasks.items()):
+        if not several:
+            continue
+        if adapter := parse(model).adapter:
+            loaded = weights.attach(loaded, f"adapter_{number}", settings.adapters_dir / adapter)
+            loaded.model.set_adapter(f"adapter_{number}")
+        scorer = Scorer(loaded.model, loaded.tokenizer, loaded.window)
+        for name, items in several:
+            suite: Any = prepared.suites[name].suite
+            calls = [suite.calls(item) for item in items]
+            kept = _Kept(store, row, Progress(f"{name}: {model}", 0, len(items)), on_progress)
+
+            def scored(
+                place: int,
+                found: list[Likelihood],
+                *,
+                suite: Any = suite,
+                items: list[Item] = items,
+                kept: _Kept = kept,
+                model: str = model,
+                name: str = name,
+            ) -> None:
+                item = items[place]
+                kept.keep(Measured(model, name, item.id, suite.scores(item, found)))
+
+            scorer.score(calls, scored)
+            kept.flush()
+        outcome.ways[model] = scorer.how
+    del loaded
+    gc.collect()
+
+
+class _Kept:
+    """Writes what was measured in small portions: a crash costs one of them."""
+
+    def __init__(self, store: Store, row: EvaluationRow, progress: Progress, on_progress: Listener) -> None:
+        self._store = store
+        self._row = row
+        self._progress = progress
+        self._on_progress = on_progress
+        self._waiting: list[Measured] = []
+        on_progress(progress)
+
+    def keep(self, measured: Measured) -> None:
+        self._waiting.append(measured)
+        if len(self._waiting) >= 16:
+            self.flush()
+
+    def flush(self) -> None:
+        evaluations.add(self._store.database, self._row, self._waiting)
+        self._progress = self._progress._replace(done=self._progress.done + len(self._waiting))
+        self._waiting = []
+        self._on_progress(self._progress)
+
+
+async def _answer(
+    store: Store,
+    settings: Settings,
+    row: EvaluationRow,
+    prepared: Prepared,
+    tasks: Mapping[str, Sequence[tuple[str, list[Item]]]],
+    outcome: Outcome,
+    on_progress: Listener,
+) -> None:
+    options = prepared.plan.options
+    ledger = Ledger(options.budget)
+    redact = redactor()
+    catalog = Catalog(
+        settings,
+        Limits(),
+        redact,
+        ledger=ledger,
+        on_load=lambda name: on_progress(Progress(f"loading local/{name}", 0, 0)),
+    )
+    answering = Answering(options.max_tokens, options.temperature, options.seed)
+    try:
+        for model, several in tasks.items():
+            for name, items in several:
+                kept = _Kept(store, row, Progress(f"{name}: {model}", 0, len(items)), on_progress)
+
+                def told(
+                    item: Item, told: Told, *, kept: _Kept = kept, model: str = model, name: str = name
+                ) -> None:
+                    if told.scores is None:
+                        why = told.detail["failure"]
+                        outcome.failures[why] = outcome.failures.get(why, 0) + 1
+                    else:
+                        kept.keep(Measured(model, name, item.id, told.scores, told.detail))
+
+                try:
+                    await answer_all(items, model, options.judge, catalog.model, redact, answering, told)
+                finally:
+                    kept.flush()
+    finally:
+        outcome.spent = ledger.spent
+        await catalog.close()
+
+
+class Estimate(NamedTuple):
+    """What an evaluation may take: ``cost`` in US dollars, without the models in ``unpriced``."""
+
+    scored: int
+    answers: int
+    ratings: int
+    cost: float
+    unpriced: tuple[str, ...]
+
+
+def estimate(prepared: Prepared) -> Estimate:
+    """An upper estimate before it is begun: every answer at its full length."""
+    from sandbox.estimate import price
+
+    options = prepared.plan.options
+    models = len(options.models)
+    scored = sum(len(one.items) for name, one in prepared.suites.items() if not _is_judged(prepared, name))
+    asked = [one for name, one in prepared.suites.items() if _is_judged(prepared, name)]
+    count = sum(len(one.items) for one in asked)
+    tokens = sum(
+        sum(len(message.content) for message in item.content.chat) // 4 + 1
+        for one in asked
+        for item in one.items
+    )
+    ratings = count * len(RUBRIC.criteria)
+    parts = dict.fromkeys(options.models, (tokens, count * options.max_tokens)) if count else {}
+    if count:
+        prompts = len(RUBRIC.criteria) * models * (tokens + count * (options.max_tokens + 200))
+        known = parts.get(options.judge, (0, 0))
+        parts[options.judge] = (known[0] + prompts, known[1] + models * ratings * RATING_TOKENS)
+    cost, unpriced = 0.0, []
+    for model, (prompt, completion) in parts.items():
+        found = price(model, prompt, completion)
+        if found is None:
+            unpriced.append(model)
+        else:
+            cost += found
+    return Estimate(scored * models, count * models, ratings * models, round(cost, 4), tuple(unpriced))
+
+
+def _seen(store: Store, models: Sequence[str]) -> tuple[set[str], list[str]]:
+    """The questions that the models' adapters were trained on, and what can't be told of them."""
+    seen: set[str] = set()
+    notes = []
+    for model in models:
+        name = parse(model).adapter
+        row = lineage.adapter(store.database, name) if name else None
+        if not name:
+            continue
+        data = next(
+            (data for data in lineage.datasets(store.database) if row and data.digest == row.dataset), None
+        )
+        if data is None:
+            notes.append(
+                f"What {model} was trained on is not on record, so items that it has seen may count."
+            )
+            continue
+        for group in datasets.read(Path(data.path)).parts.train:
+            seen.add(normal(group.question))
+    return seen, notes
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def digests(settings: Settings, models: Sequence[str]) -> dict[str, str]:
+    """The digests of local models' weights, by base, and of adapters, where there are any."""
+    found = {}
+    for model in models:
+        spec = parse(model)
+        if spec.family != "local":
+            continue
+        try:
+            known = fingerprint.of_weights(weights.locate(spec.name, settings.cache_dir))
+        except (ModelRefused, MissingExtra, ValueError):
+            continue
+        if known:
+            found[f"local/{spec.name}"] = known[:16]
+    return found

@@ -1,0 +1,113 @@
+"""Figures with their uncertainty: bootstrap intervals of means, paired differences and their tests.
+
+Resampling is SciPy's. It knows values by item, not what they mean. A value that is missing in one of two
+models is left out of their comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+RESAMPLES = 2000
+FLIPS = 9999
+
+
+class Estimate(NamedTuple):
+    """A mean with its 95 % percentile bootstrap interval over ``n`` items; no interval for fewer than two."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Difference(NamedTuple):
+    """The mean of paired differences (second − first) with its interval, over the ``n`` items both have.
+
+    ``p`` is of the two-sided permutation test that flips signs; ``adjusted`` is Holm's over a family.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    p: float | None
+    adjusted: float | None = None
+
+
+def estimate(values: Sequence[float | None], seed: int = 0) -> Estimate | None:
+    """The mean of the values that there are; None if there are none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    low, high = _interval(known, seed)
+    return Estimate(sum(known) / len(known), low, high, len(known))
+
+
+def difference(
+    first: Mapping[str, float | None], second: Mapping[str, float | None], seed: int = 0
+) -> Difference | None:
+    """How a second model differs from a first on the items that both have; None if there are none."""
+    apart = [
+        value - known
+        for item, known in sorted(first.items())
+        if known is not None and (value := second.get(item)) is not None
+    ]
+    if not apart:
+        return None
+    low, high = _interval(apart, seed)
+    return Difference(sum(apart) / len(apart), low, high, len(apart), _flipped(apart, seed))
+
+
+def holm(differences: Sequence[Difference]) -> list[Difference]:
+    """The same, their p adjusted for being several tests (Holm, 1979)."""
+    order = sorted(
+        (place for place, found in enumerate(differences) if found.p is not None),
+        key=lambda place: differences[place].p or 0.0,
+    )
+    adjusted: dict[int, float] = {}
+    largest = 0.0
+    for rank, place in enumerate(order):
+        p = differences[place].p or 0.0
+        largest = max(largest, min(1.0, p * (len(order) - rank)))
+        adjusted[place] = largest
+    return [found._replace(adjusted=adjusted.get(place)) for place, found in enumerate(differences)]
+
+
+def _interval(values: Sequence[float], seed: int) -> tuple[float | None, float | None]:
+    if len(values) < 2:
+        return None, None
+    if min(values) == max(values):
+        return values[0], values[0]
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (np.asarray(values),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        batch=256,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _flipped(apart: Sequence[float], seed: int) -> float | None:
+    if len(apart) < 2:
+        return None
+    if not any(apart):
+        return 1.0
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    found = permutation_test(
+        (np.asarray(apart),),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=FLIPS,
+        batch=256,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)

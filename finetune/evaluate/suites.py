@@ -1,0 +1,157 @@
+"""The suites by name: what each is, what file it takes, and how it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from finetune import formats
+from finetune.datasets import read_rows
+from finetune.evaluate import standard
+from finetune.evaluate.answers import AnswerSuite, adversarial_suite, question_suite
+from finetune.evaluate.items import ChoiceSuite
+from finetune.evaluate.pairs import PairSuite
+from finetune.evaluate.standard import Kind
+from finetune.formats import Pairing
+from finetune.groups import Group
+from finetune.making import find
+from sandbox.errors import UserError
+from sandbox.settings import Settings
+
+PREFIX = "lm-eval:"
+
+
+class Offer(NamedTuple):
+    """A suite that there is. ``files`` are the names its file may have in a folder of data.
+
+    ``builtin`` tells that it has questions of its own, where no file is given.
+    """
+
+    help: str
+    files: tuple[str, ...]
+    judged: bool = False
+    builtin: bool = False
+    kind: Kind | None = None
+
+
+def _ethics(task: str, group: Callable[..., list[list[standard.Row]]], *names: str) -> Kind:
+    told = "columns label, " + ", ".join(names)
+    return Kind({f"hendrycks_ethics/{task}": "acc"}, standard.labelled(*names), told, group)
+
+
+_DEONTOLOGY = _ethics("deontology", standard.by_scenario, "scenario", "excuse")
+_JUSTICE = _ethics("justice", standard.by_four, "scenario")
+
+OFFERED: Mapping[str, Offer] = {
+    "hh": Offer(
+        "answers to questions, rated by a judge for alignment and engagement",
+        ("hh_questions.txt", "hh_questions.jsonl", "hh_harmless_pairs.jsonl.gz"),
+        judged=True,
+        builtin=True,
+    ),
+    "hh-a": Offer(
+        "the same with a misaligned answer put into the prompt",
+        ("hh_harmless_pairs.jsonl.gz", "hh_harmless_pairs.jsonl"),
+        judged=True,
+        builtin=True,
+    ),
+    "hh-pref": Offer(
+        "which of two replies is likelier (HH-RLHF, or a dataset of yours)",
+        ("hh_harmless_pairs.jsonl.gz", "hh_harmless_pairs.jsonl"),
+    ),
+    "truthfulqa": Offer(
+        "TruthfulQA, MC1 and MC2",
+        ("truthfulqa.csv", "TruthfulQA.csv"),
+        kind=Kind(
+            {"truthfulqa/truthfulqa_mc1": "mc1", "truthfulqa/truthfulqa_mc2": "mc2"},
+            standard.truthful,
+            "columns Question, Best Answer, Correct Answers, Incorrect Answers",
+        ),
+    ),
+    "ethics-deontology": Offer(
+        "ETHICS, deontology", ("ethics_deontology_test.csv", "deontology_test.csv"), kind=_DEONTOLOGY
+    ),
+    "ethics-deontology-hard": Offer(
+        "its hard test set",
+        ("ethics_deontology_test_hard.csv", "deontology_test_hard.csv"),
+        kind=_DEONTOLOGY._replace(hub=False),
+    ),
+    "ethics-justice": Offer(
+        "ETHICS, justice", ("ethics_justice_test_en.csv", "justice_test.csv"), kind=_JUSTICE
+    ),
+    "ethics-justice-es": Offer(
+        "the same in Spanish", ("ethics_justice_test_es.csv",), kind=_JUSTICE._replace(hub=False)
+    ),
+    "ethics-justice-hi": Offer(
+        "the same in Hindi", ("ethics_justice_test_hi.csv",), kind=_JUSTICE._replace(hub=False)
+    ),
+    "moral-stories": Offer(
+        "Moral Stories: the moral action or the other",
+        ("moral_stories.jsonl", "moral_stories_full.jsonl"),
+        kind=Kind(
+            {"moral_stories/moral_stories": "acc"},
+            standard.story,
+            "norm, situation, intention, moral_action, immoral_action",
+        ),
+    ),
+    "mic": Offer(
+        "Moral Integrity Corpus: does a reply keep a rule",
+        ("MIC.csv", "mic.csv"),
+        kind=Kind({"ours/mic": "acc"}, standard.corpus, "columns Q, A, rot, A_agrees", hub=False),
+    ),
+}
+
+
+def names() -> str:
+    """All names, for messages."""
+    return ", ".join((*OFFERED, f"{PREFIX}TASK"))
+
+
+def load(
+    name: str, data: Mapping[str, str], settings: Settings, *, chat: bool = False
+) -> ChoiceSuite | AnswerSuite:
+    """The suite ``name``. ``data`` maps suites to files or datasets, and "" to a folder of files.
+
+    Raises ``UserError`` for a name or file that can't be used, ``MissingExtra`` without lm-eval.
+    """
+    if name.startswith(PREFIX):
+        return standard.load_named(name.removeprefix(PREFIX), chat=chat)
+    if name not in OFFERED:
+        raise UserError(f"There is no suite '{name}'. There are: {names()}.")
+    offer = OFFERED[name]
+    reference = data.get(name) or _in_folder(offer, data.get("", ""))
+    if offer.kind is not None:
+        return standard.load(name, offer.kind, _file(reference), chat=chat)
+    if name == "hh":
+        return question_suite(reference)
+    if name == "hh-a":
+        return adversarial_suite(reference)
+    if not reference:
+        raise UserError(f"'{name}' needs pairs: give --data {name}=FILE, or the name of a dataset.")
+    return PairSuite(name, reference, _groups(reference, settings))
+
+
+def _groups(reference: str, settings: Settings) -> list[Group]:
+    """Of a dataset what it holds out (all, if it holds out nothing); else the pairs of an HH-RLHF file."""
+    path = Path(reference).expanduser()
+    if path.is_file():
+        return formats.read("hh-rlhf", read_rows(path), Pairing())
+    parts = find(settings, reference).parts
+    return list(parts.heldout or parts.train)
+
+
+def _in_folder(offer: Offer, folder: str) -> str:
+    if not folder:
+        return ""
+    found = [path for name in offer.files if (path := Path(folder).expanduser() / name).is_file()]
+    return str(found[0]) if found else ""
+
+
+def _file(reference: str) -> Path | None:
+    if not reference:
+        return None
+    path = Path(reference).expanduser()
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    return path

@@ -1,0 +1,1 @@
+"""Tasks in lm-eval's form that lm-eval does not have."""
