@@ -86,8 +86,13 @@ def read_prefix(model: Any, tokens: Sequence[int]) -> Prefix:
     device = next(model.parameters()).device
     cache = DynamicCache()
     ids = torch.tensor([list(tokens)], dtype=torch.long, device=device)
-    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model(input_ids=ids, use_cache=True, logits_to_keep=1, **{_cache_name(model): cache})
     return Prefix(tuple((layer.keys, layer.values) for layer in cache.layers), len(tokens))
+
+
+def _cache_name(model: Any) -> str:
+    """What a model calls what it remembers: transformers is about to change the name."""
+    return "cache" if "cache" in inspect.signature(base_of(model).forward).parameters else "past_key_values"
 
 
 def _cache_of(prefix: Prefix, rows: int) -> Any:
@@ -207,7 +212,7 @@ def _score_shared(
         "use_cache": prefix is not None,
     }
     if prefix:
-        asked["past_key_values"] = _cache_of(prefix, len(rows))
+        asked[_cache_name(model)] = _cache_of(prefix, len(rows))
     if way == "blocks":
         base.config._attn_implementation = NAME  # also while it is computed again, for checkpointing
         asked["sandbox_layout"] = layout(batch, base.dtype, device, before)

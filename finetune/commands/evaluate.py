@@ -98,7 +98,7 @@ def evaluate(
     """
     _require_packages()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from finetune.evaluate import running
+    from finetune.evaluate import estimating, running
 
     with opened(settings) as store:
         if resume:
@@ -116,7 +116,7 @@ def evaluate(
             prepared.plan = prepared.plan.model_copy(update={"digests": digests})
             row = records.create(store.database, name, prepared.plan.model_dump_json())
         if not as_json:
-            _tell_plan(row.name, running.estimate(prepared), prepared.plan)
+            _tell_plan(row.name, estimating.estimate(prepared), prepared.plan)
         _carry_out(store, settings, row, prepared, out, as_json=as_json)
 
 

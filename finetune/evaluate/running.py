@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from finetune import datasets
 from finetune.evaluate import suites
-from finetune.evaluate.answers import RATING_TOKENS, RUBRIC, Answering, AnswerSuite, Told, answer_all
+from finetune.evaluate.answers import Answering, AnswerSuite, Told, answer_all
 from finetune.evaluate.items import ChoiceSuite, Item, Likelihood, chosen, normal
 from finetune.evaluate.plan import Figure, Options, Plan, SuitePlan
 from finetune.job import base_name
@@ -124,6 +124,9 @@ def require(settings: Settings, options: Options) -> None:
     specs = {model: parse(model) for model in (*options.models, *([options.judge] if options.judge else ()))}
     if len(set(options.models)) < len(options.models):
         raise UserError("A model is named twice.")
+    for name in options.suites:
+        if name not in suites.OFFERED and not name.startswith(suites.PREFIX):
+            raise UserError(f"There is no suite '{name}'. There are: {suites.names()}.")
     require_adapters(settings, specs)
     judged = [name for name in options.suites if name in suites.OFFERED and suites.OFFERED[name].judged]
     scored = [name for name in options.suites if name not in judged]
@@ -173,13 +176,13 @@ def carry_out(
     settings = settings.model_copy(update={"dtype": options.dtype})
     for base, models in _by_base(options.models).items():
         scored = {
-            model: [(name, items) for name, items in tasks[model].items() if not _is_judged(prepared, name)]
+            model: [(name, items) for name, items in tasks[model].items() if not is_judged(prepared, name)]
             for model in models
         }
         if any(scored.values()):
             _score(store, settings, row, prepared, base, scored, outcome, on_progress)
     judged = {
-        model: [(name, items) for name, items in tasks[model].items() if _is_judged(prepared, name)]
+        model: [(name, items) for name, items in tasks[model].items() if is_judged(prepared, name)]
         for model in options.models
     }
     if any(judged.values()):
@@ -200,7 +203,8 @@ def _missing(prepared: Prepared, done: set[tuple[str, str, str]]) -> dict[str, d
     }
 
 
-def _is_judged(prepared: Prepared, name: str) -> bool:
+def is_judged(prepared: Prepared, name: str) -> bool:
+    """Whether a suite's answers are rated by a judge."""
     return isinstance(prepared.suites[name].suite, AnswerSuite)
 
 
@@ -324,46 +328,6 @@ async def _answer(
     finally:
         outcome.spent = ledger.spent
         await catalog.close()
-
-
-class Estimate(NamedTuple):
-    """What an evaluation may take: ``cost`` in US dollars, without the models in ``unpriced``."""
-
-    scored: int
-    answers: int
-    ratings: int
-    cost: float
-    unpriced: tuple[str, ...]
-
-
-def estimate(prepared: Prepared) -> Estimate:
-    """An upper estimate before it is begun: every answer at its full length."""
-    from sandbox.estimate import price
-
-    options = prepared.plan.options
-    models = len(options.models)
-    scored = sum(len(one.items) for name, one in prepared.suites.items() if not _is_judged(prepared, name))
-    asked = [one for name, one in prepared.suites.items() if _is_judged(prepared, name)]
-    count = sum(len(one.items) for one in asked)
-    tokens = sum(
-        sum(len(message.content) for message in item.content.chat) // 4 + 1
-        for one in asked
-        for item in one.items
-    )
-    ratings = count * len(RUBRIC.criteria)
-    parts = dict.fromkeys(options.models, (tokens, count * options.max_tokens)) if count else {}
-    if count:
-        prompts = len(RUBRIC.criteria) * models * (tokens + count * (options.max_tokens + 200))
-        known = parts.get(options.judge, (0, 0))
-        parts[options.judge] = (known[0] + prompts, known[1] + models * ratings * RATING_TOKENS)
-    cost, unpriced = 0.0, []
-    for model, (prompt, completion) in parts.items():
-        found = price(model, prompt, completion)
-        if found is None:
-            unpriced.append(model)
-        else:
-            cost += found
-    return Estimate(scored * models, count * models, ratings * models, round(cost, 4), tuple(unpriced))
 
 
 def _seen(store: Store, models: Sequence[str]) -> tuple[set[str], list[str]]:

@@ -113,12 +113,11 @@ def load(
 ) -> ChoiceSuite | AnswerSuite:
     """The suite ``name``. ``data`` maps suites to files or datasets, and "" to a folder of files.
 
-    Raises ``UserError`` for a name or file that can't be used, ``MissingExtra`` without lm-eval.
+    Raises ``KeyError`` for another name, ``UserError`` for a file that can't be used, ``MissingExtra``
+    without lm-eval.
     """
     if name.startswith(PREFIX):
         return standard.load_named(name.removeprefix(PREFIX), chat=chat)
-    if name not in OFFERED:
-        raise UserError(f"There is no suite '{name}'. There are: {names()}.")
     offer = OFFERED[name]
     reference = data.get(name) or _in_folder(offer, data.get("", ""))
     if offer.kind is not None:
