@@ -46,6 +46,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], dict[str, Any] | None]] = {
     ("GET", "/api/v1/sessions/{session}/interactions"): (LOOK, None),
     ("GET", "/api/v1/sessions/{session}/messages"): (LOOK, None),
     ("GET", "/api/v1/sessions/{session}/ratings"): (LOOK, None),
+    ("GET", "/api/v1/sessions/{session}/monitors"): (LOOK, None),
     ("GET", "/api/v1/sessions/{session}/export"): ({"run"}, None),
     ("POST", "/api/v1/sessions/{session}/fork"): ({"run"}, {}),
     ("POST", "/api/v1/sessions/{session}/invites"): ({"admin"}, {}),

@@ -81,7 +81,8 @@ class SocietyScreen(Screen[None]):
     def say(self, text: str, style: str = "") -> None:
         """What is to be known of the connection, or of the replay."""
         self._said, self._style = text, style
-        self.query_one("#status", Static).update(self._status(), layout=False)
+        for status in self.query("#status").results(Static):  # none before the screen is there, or after it
+            status.update(self._status(), layout=False)
 
     def _status(self) -> Content:
         style = self._style
