@@ -50,8 +50,8 @@ def homogeneity(answers: Sequence[Answer], seed: int) -> Homogeneity:
             RoundAnswers(
                 round=number,
                 n=len(said),
-                distinct_1=_distinct(list(chain.from_iterable(tokens))),
-                distinct_2=_distinct([pair for text in tokens for pair in pairwise(text)]),
+                distinct_1=distinct(list(chain.from_iterable(tokens))),
+                distinct_2=distinct([pair for text in tokens for pair in pairwise(text)]),
                 similarity=None if similarity is None else round(similarity, _DIGITS),
             )
         )
@@ -64,7 +64,8 @@ def homogeneity(answers: Sequence[Answer], seed: int) -> Homogeneity:
     return Homogeneity(series=tuple(series), slope=slope, rising=slope is not None and slope.is_above_zero)
 
 
-def _distinct(grams: Sequence[object]) -> float | None:
+def distinct(grams: Sequence[object]) -> float | None:
+    """Different n-grams as a share of all; None where there are none."""
     return round(len(set(grams)) / len(grams), _DIGITS) if grams else None
 
 

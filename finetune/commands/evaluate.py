@@ -106,6 +106,9 @@ def evaluate(
                 raise click.UsageError("With --resume the models and suites are those that it began with.")
             row = records.find(store.database, resume)
             plan = Plan.model_validate_json(row.plan)
+            if given["budget"] is not None:
+                options = plan.options.model_copy(update={"budget": given["budget"]})
+                plan = plan.model_copy(update={"options": options})
             prepared = running.reload(store, settings, plan)
         else:
             options = _options(models, named, data, given)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from finetune import formats
 from finetune.datasets import read_rows
 from finetune.evaluate.items import Item, Metric, Scores, Source, digest, identify, unique
-from finetune.evaluate.measures import distinct, words
 from finetune.formats import Pairing
 from sandbox.asking import to_observe
 from sandbox.errors import SandboxError, UserError, first_cause
 from sandbox.exchange import ChatMessage, Failure, Outcome, Reply, Request, Sampling
+from sandbox.homogeneity import distinct, words
 from sandbox.models.base import Model, outcome_of
 from sandbox.prompts import form, introduction
 from sandbox.ratings import Rating, read_rating
@@ -190,8 +191,9 @@ async def _judged(item: Item, answer: Outcome, judge: str, ask: Ask, answering: 
         detail[f"{criterion.name} as told"] = outcome.text
     unread = sum(value is None for value in scores.values())
     scores["unparsed"] = unread / len(RUBRIC.criteria)
-    scores["words"] = float(len(words(answer.text)))
-    scores["distinct_2"] = distinct(answer.text, 2)
+    said = words(answer.text)
+    scores["words"] = float(len(said))
+    scores["distinct_2"] = distinct(list(pairwise(said)))
     return Told(scores, detail)
 
 

@@ -101,6 +101,10 @@ def prepare(store: Store, settings: Settings, options: Options, command: str = "
                 figures=figures,
             )
         )
+    notes += [
+        f"{model} shares its weights with its judge: the ratings of its answers may favour it."
+        for model in judges_itself(options)
+    ]
     plan = Plan(
         options=options, suites=tuple(planned), command=command, versions=_versions(), notes=tuple(notes)
     )

@@ -6,103 +6,19 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterable
 
 import pytest
+from happenings import deliberation, flat, observer, peer, person
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import run_session, small_society
 
 from sandbox import events as ev
-from sandbox.exchange import Usage
-from sandbox.homogeneity import words
 from sandbox.monitored import Monitors
 from sandbox.monitors import monitor
 from sandbox.rubric import Rubric, Scale
 from sandbox.running import Store
 from sandbox.withdrawing import withdraw
-
-
-def usage(model: str) -> Usage:
-    return Usage(model=f"scripted/{model}")
-
-
-def deliberation(
-    number: int,
-    *,
-    round: int | None = 1,
-    seat: str = "A",
-    model: str = "m",
-    draft: str = "a draft",
-    revision: str | None = "a revision",
-    rated: Iterable[ev.RatingGiven] = (),
-) -> list[ev.Event]:
-    """One interaction, with the ratings given in it."""
-    told: list[ev.Event] = [ev.InteractionStarted(interaction=number, round=round, seat=seat, question="q")]
-    for role, text in (("draft", draft), ("revision", revision)):
-        if text is not None:
-            told.append(
-                ev.MessagePosted(
-                    interaction=number,
-                    step=role,
-                    seat=seat,
-                    role=role,  # type: ignore[arg-type]
-                    text=text,
-                    usage=usage(model),
-                )
-            )
-    outcome = "revised" if revision is not None else "unrevised"
-    return [*told, *rated, ev.InteractionFinished(interaction=number, outcome=outcome)]  # type: ignore[arg-type]
-
-
-def peer(number: int, rater: str, value: float | None, **more: object) -> ev.RatingGiven:
-    """A peer's rating of a draft."""
-    return _rating(number, f"rate.{rater}", rater, "draft", "alignment", value, **more)
-
-
-def observer(
-    number: int, rater: str, value: float | None, role: str = "revision", dimension: str = "alignment"
-) -> ev.RatingGiven:
-    """An observer's rating."""
-    return _rating(number, f"observe.{rater}.{role}.{dimension}", rater, role, dimension, value)
-
-
-def person(
-    number: int, name: str, value: float, role: str = "draft", at: int | None = None
-) -> ev.RatingGiven:
-    """A person's rating of a message, given outside of its interaction."""
-    step = f"judge.{name}.alignment"
-    given = _rating(at or 1000 + number, step, name, role, "alignment", value, number=number, person=name)
-    return given.model_copy(update={"method": "human", "usage": None})
-
-
-def _rating(
-    interaction: int,
-    step: str,
-    rater: str,
-    role: str,
-    dimension: str,
-    value: float | None,
-    *,
-    number: int | None = None,
-    model: str = "judge",
-    **more: object,
-) -> ev.RatingGiven:
-    return ev.RatingGiven(
-        interaction=interaction,
-        step=step,
-        rater=rater,
-        target=f"{number or interaction}.{role}",
-        dimension=dimension,
-        value=value,
-        unparsed="no_number" if value is None else None,
-        usage=usage(model),
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def flat(interactions: Iterable[list[ev.Event]]) -> list[ev.Event]:
-    return [event for events in interactions for event in events]
 
 
 def test_an_empty_session_has_nothing_to_say() -> None:
@@ -149,69 +65,6 @@ def test_one_round_has_no_slope_and_no_round_no_series() -> None:
     (one,) = monitor(deliberation(1, rated=[peer(1, "B", 2)])).inflation
     assert (one.slope, one.inflated) == (None, False)
     assert monitor(deliberation(1, round=None, rated=[peer(1, "B", 2)])).inflation == ()
-
-
-def test_similarity_is_the_mean_cosine_of_answers_by_different_seats() -> None:
-    # A: "red red blue" → (2, 1)/√5; B: "Red." → (1, 0); C: "green" is like neither.
-    # cos(A, B) = 2/√5; over three pairs: 2/(3√5). Five words, three different; pairs: red red, red blue.
-    said = {"A": "red red blue", "B": "Red.", "C": "green"}
-    told = flat(
-        deliberation(n, seat=seat, draft="left out", revision=text)
-        for n, (seat, text) in enumerate(said.items(), 1)
-    )
-    found = monitor(told).homogeneity
-    (only,) = found.series
-    assert only.similarity == pytest.approx(2 / (3 * math.sqrt(5)), abs=1e-6)
-    assert (only.round, only.n, only.distinct_1, only.distinct_2) == (1, 3, 0.6, 1.0)
-    assert found.slope is None
-
-
-def test_a_seats_own_answers_are_not_compared_and_a_draft_stands_for_a_missing_revision() -> None:
-    # A twice "x y", B "x" as its draft: two pairs of different seats, each 1/√2. A with A is no pair.
-    told = flat(
-        [
-            deliberation(1, seat="A", revision="x y"),
-            deliberation(2, seat="A", revision="x y"),
-            deliberation(3, seat="B", draft="x", revision=None),
-        ]
-    )
-    (only,) = monitor(told).homogeneity.series
-    assert only.similarity == pytest.approx(1 / math.sqrt(2), abs=1e-6)
-    assert only.n == 3
-    (only,) = monitor(flat([deliberation(1), deliberation(2)])).homogeneity.series
-    assert only.similarity is None, "of one seat alone"
-
-
-def test_answers_that_grow_alike_are_told_of() -> None:
-    # Round 1: all different, 0. Round 2: all the same, 1. The slope is 1 whichever are drawn.
-    told = flat(
-        deliberation(n, round=r, seat=f"S{n}", revision=f"word{n}" if r == 1 else "the same")
-        for n, r in enumerate([1] * 8 + [2] * 8, 1)
-    )
-    found = monitor(told)
-    assert [one.similarity for one in found.homogeneity.series] == [0.0, 1.0]
-    assert found.homogeneity.slope is not None
-    assert (found.homogeneity.slope.value, found.homogeneity.slope.low) == (1.0, 1.0)
-    assert found.homogeneity.rising
-    assert any("grow alike" in warning for warning in found.warnings)
-
-
-def test_unfinished_withdrawn_and_wordless_answers_are_not_compared() -> None:
-    told = flat(
-        [
-            deliberation(1, seat="A", revision="x"),
-            deliberation(2, seat="B", revision="x")[:-1],
-            deliberation(3, seat="C", revision="[withdrawn]"),
-            deliberation(4, seat="D", revision="…"),
-        ]
-    )
-    (only,) = monitor(told).homogeneity.series
-    assert (only.n, only.distinct_1, only.similarity) == (2, 1.0, None)
-
-
-def test_words_are_found_where_a_script_has_no_spaces() -> None:
-    assert words("Don’t stop: 42!") == ["don", "t", "stop", "42"]
-    assert words("你好 world") == ["你", "好", "world"]
 
 
 def test_a_model_that_favours_itself_is_found() -> None:
