@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext
 
 import click
 from rich.console import Console
@@ -21,18 +17,18 @@ from sandbox.commands.console import (
     STOPPED,
     again,
     opened,
-    print_json,
     safe,
     terminal,
     with_json,
     with_store,
 )
-from sandbox.commands.report import LiveProgress, dimensions, interactions_table, totals
+from sandbox.commands.report import dimensions, interactions_table, totals
+from sandbox.commands.working import all_events, work
 from sandbox.errors import BudgetExhausted, ModelError
 from sandbox.models.catalog import require_adapters
 from sandbox.records import InteractionRecord, assemble
-from sandbox.running import Store, at_work
-from sandbox.settings import Settings, redactor
+from sandbox.running import Store
+from sandbox.settings import Settings
 from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 from sandbox.store.log import Handle
@@ -117,29 +113,24 @@ def _work(
     console = terminal(to_stderr=as_json)
     started = time.monotonic()
     seen: list[ev.Event] = []
-    before = _all_events(store, handle)
-    criteria = dimensions(before)
-    live = LiveProgress(console, rounds or shown or 0, criteria)
-    live.catch_up(before)
-
-    def listener(recorded: ev.Recorded) -> None:
-        seen.append(recorded.event)
-        if as_json:
-            print_json(recorded.as_json())
-        else:
-            live.take(recorded)
-
+    criteria = dimensions(all_events(store, handle.key))
     if not as_json:
         console.print(
             Text.assemble("Session ", (handle.key, "bold"), f", stored in {store.database.location}"),
             soft_wrap=True,
         )
-    stopped = False
     try:
-        with nullcontext() if as_json else live:
-            asyncio.run(_run(store, handle, settings, rounds, budget, listener, live.loading))
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        stopped = True
+        stopped = not work(
+            store,
+            handle,
+            settings,
+            console,
+            rounds=rounds,
+            shown=rounds or shown or 0,
+            budget=budget,
+            as_json=as_json,
+            on_event=seen.append,
+        )
     except BudgetExhausted as error:
         console.print(f"Paused: {error}", markup=False, soft_wrap=True)
         resume_by = again(f"resume {handle.key} --budget USD")
@@ -158,28 +149,10 @@ def _work(
         sys.exit(ModelError.exit_code)
 
 
-async def _run(
-    store: Store,
-    handle: Handle,
-    settings: Settings,
-    rounds: int | None,
-    budget: float | None,
-    listener: Callable[[ev.Recorded], None],
-    on_load: Callable[[str], None],
-) -> None:
-    task = asyncio.current_task()
-    if task and sys.platform != "win32":
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with at_work(
-        store, handle, settings, redactor(), budget=budget, listener=listener, on_load=on_load
-    ) as engine:
-        await engine.run(rounds)
-
-
 def _finished(store: Store, handle: Handle, seen: list[ev.Event]) -> list[InteractionRecord]:
     """The interactions that ended in this run."""
     touched = {event.interaction for event in seen if isinstance(event, ev.InteractionFinished)}
-    return [r for r in assemble(_all_events(store, handle)) if r.interaction in touched]
+    return [r for r in assemble(all_events(store, handle.key)) if r.interaction in touched]
 
 
 def _conclude(
@@ -225,7 +198,3 @@ def _note_on_model(console: Console, records: list[InteractionRecord]) -> None:
             "that mean something, give peers and observers a larger model.",
             style="dim",
         )
-
-
-def _all_events(store: Store, handle: Handle) -> list[ev.Event]:
-    return [recorded.event for recorded in store.log.read(handle.key)]
