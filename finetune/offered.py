@@ -5,5 +5,6 @@ COMMANDS = {
     "train": ("finetune.commands.train:train", "Train an adapter on a dataset."),
     "adapters": ("finetune.commands.adapters:adapters", "List, show, merge, export, delete adapters."),
     "evaluate": ("finetune.commands.evaluate:evaluate", "Measure models side by side on benchmarks."),
+    "compare": ("finetune.commands.compare:compare", "A stored society, without and with an adapter."),
     "evaluations": ("finetune.commands.evaluate:evaluations", "List, show, delete what was measured."),
 }

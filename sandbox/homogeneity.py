@@ -45,7 +45,7 @@ def homogeneity(answers: Sequence[Answer], seed: int) -> Homogeneity:
     groups: list[int] = []
     for number, said in sorted(by_round.items()):
         tokens = [words(answer.text) for answer in said]
-        similarity, shares = _similarity(tokens, [answer.seat for answer in said])
+        similarity, shares = similarity_of(tokens, [answer.seat for answer in said])
         series.append(
             RoundAnswers(
                 round=number,
@@ -69,7 +69,7 @@ def distinct(grams: Sequence[object]) -> float | None:
     return round(len(set(grams)) / len(grams), _DIGITS) if grams else None
 
 
-def _similarity(tokens: Sequence[list[str]], seats: Sequence[str]) -> tuple[float | None, dict[int, float]]:
+def similarity_of(tokens: Sequence[list[str]], seats: Sequence[str]) -> tuple[float | None, dict[int, float]]:
     """The mean cosine over pairs of answers by different seats, and each answer's own with those of others.
 
     Answers without words take no part. In time and space it is linear in the words.

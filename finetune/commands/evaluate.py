@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from finetune.commands.progress import shown
+from finetune.commands.reporting import command_line, fresh_name, print_report, require_packages, tell
 from finetune.datasets import require_name
 from finetune.evaluate import suites
 from finetune.evaluate.plan import Options, Plan
@@ -30,14 +29,12 @@ from sandbox.commands.console import (
     with_json,
     with_store,
 )
-from sandbox.errors import BudgetExhausted, MissingExtra, ModelError, UserError
+from sandbox.errors import BudgetExhausted, ModelError, UserError
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import evaluations as records
 from sandbox.store.tables import EvaluationRow
 from sandbox.text import printable
-
-INSTALL = "pip install 'social-sandbox[eval]'"
 
 
 def _suites_told() -> str:
@@ -96,7 +93,7 @@ def evaluate(
     Writes report.json, report.md and report.html, and keeps every item's scores in the database. Ctrl-C
     keeps what is done.
     """
-    _require_packages()
+    require_packages()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from finetune.evaluate import estimating, running
 
@@ -113,8 +110,8 @@ def evaluate(
         else:
             options = _options(models, named, data, given)
             _require_other_judge(running.judges_itself(options), options.judge, force)
-            name = require_name(name or _fresh_name(), "evaluation")
-            prepared = running.prepare(store, settings, options, _command())
+            name = require_name(name or fresh_name(), "evaluation")
+            prepared = running.prepare(store, settings, options, command_line())
             digests = running.digests(settings, options.models)
             prepared.plan = prepared.plan.model_copy(update={"digests": digests})
             row = records.create(store.database, name, prepared.plan.model_dump_json())
@@ -140,50 +137,12 @@ def _carry_out(
             click.echo(f"What is measured is kept: {go_on}", err=True)
             sys.exit(BudgetExhausted.exit_code)
     row = records.find(store.database, row.name)
-    _report(store, settings, row, out, as_json=as_json)
+    tell(store, settings, row, out, as_json=as_json)
     for why, count in outcome.failures.items():
         told = f"{counted(count, 'item')} failed: {why}. Try them again with: {go_on}"
         click.echo(printable(told), err=True)
     if outcome.failures:
         sys.exit(ModelError.exit_code)
-
-
-def _report(store: Store, settings: Settings, row: EvaluationRow, out: Path | None, *, as_json: bool) -> None:
-    from finetune.evaluate import report
-
-    plan = Plan.model_validate_json(row.plan)
-    measured = records.measured(store.database, row, with_detail=True)
-    found = report.make(row.name, row.created, row.finished, plan, measured)
-    folder = out or settings.data_dir / "evaluations" / row.name
-    report.write(found, folder)
-    if as_json:
-        print_json(found.model_dump(mode="json") | {"folder": str(folder)})
-        return
-    console = terminal()
-    print_report(found)
-    console.print(safe(f"The report is in {folder / 'report.html'}"), soft_wrap=True)
-
-
-def print_report(report: Any) -> None:
-    """A report's figures and findings, on a terminal."""
-    from finetune.evaluate.report import told
-
-    console = terminal()
-    for suite in report.plan.suites:
-        table = Table(
-            title=f"{suite.name}, {counted(suite.items, 'item')}", title_justify="left", pad_edge=False
-        )
-        table.add_column("model", overflow="fold")
-        for figure in suite.figures:
-            table.add_column(figure.name)
-        for model in report.models:
-            values = (report.cell(suite.name, figure.name, model).value for figure in suite.figures)
-            table.add_row(safe(model), *map(told, values))
-        console.print(table)
-    for finding in report.findings:
-        console.print(safe(finding), soft_wrap=True)
-    for note in report.notes:
-        console.print(safe(note, "dim"), soft_wrap=True)
 
 
 @click.group()
@@ -227,10 +186,10 @@ def list_evaluations(as_json: bool, settings: Settings) -> None:
 @with_store
 def show(names: tuple[str, ...], out: Path | None, as_json: bool, settings: Settings) -> None:
     """Report an evaluation again; or several as one, where they measured the same items."""
-    _require_packages()
+    require_packages()
     with opened(settings) as store:
         if len(names) == 1:
-            _report(store, settings, records.find(store.database, names[0]), out, as_json=as_json)
+            tell(store, settings, records.find(store.database, names[0]), out, as_json=as_json)
             return
         from finetune.evaluate import joining, report
 
@@ -288,12 +247,6 @@ def _require_other_judge(selves: Sequence[str], judge: str, force: bool) -> None
         )
 
 
-def _require_packages() -> None:
-    for package in ("scipy", "matplotlib"):
-        if find_spec(package) is None:
-            raise MissingExtra("Evaluation", INSTALL)
-
-
 def _tell_plan(name: str, estimate: Any, plan: Plan) -> None:
     console = terminal()
     parts = []
@@ -305,13 +258,3 @@ def _tell_plan(name: str, estimate: Any, plan: Plan) -> None:
     console.print(safe(f"Evaluation {name}: {'; '.join(parts)}"))
     if estimate.unpriced:
         console.print(safe(f"No price is known of {', '.join(estimate.unpriced)}.", "dim"))
-
-
-def _fresh_name() -> str:
-    from datetime import UTC, datetime
-
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-
-
-def _command() -> str:
-    return "sandbox " + shlex.join(sys.argv[1:])

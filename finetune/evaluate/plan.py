@@ -63,12 +63,27 @@ class Options(_Part):
     dtype: Dtype = "float32"
 
 
+class Step(_Part):
+    """What led from one society of a loop to the next: its session, the dataset, the adapter made of it."""
+
+    session: str
+    dataset: str = ""
+    adapter: str = ""
+
+
 class Plan(_Part):
-    """An evaluation. ``digests`` are those of models' weights, ``versions`` of the packages that measured."""
+    """An evaluation. ``digests`` are those of models' weights, ``versions`` of the packages that measured.
+
+    Where societies are compared, ``sessions`` maps the label of each, which stands for a model, to its key;
+    ``stored`` are those keys that were there before, and are not gone on with; ``lineage`` is that of a loop.
+    """
 
     options: Options
     suites: tuple[SuitePlan, ...]
     command: str = ""
+    sessions: dict[str, str] = Field(default_factory=dict)
+    stored: tuple[str, ...] = ()
+    lineage: tuple[Step, ...] = ()
     digests: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict
 
 from finetune.evaluate.plan import Figure, Plan
 from finetune.evaluate.statistics import Difference, difference, estimate, holm
+from sandbox.figures import Figures, tables
+from sandbox.monitored import Monitors
 from sandbox.store.evaluations import Measured
 from sandbox.text import printable
 
@@ -66,8 +68,20 @@ class Example(_Part):
     ratings: dict[str, str]
 
 
+class Monitored(_Part):
+    """What monitors found in a session that stands for a model: their tables, and what is worth a look."""
+
+    model: str
+    session: str
+    figures: tuple[Figures, ...]
+    warnings: tuple[str, ...]
+
+
 class Report(_Part):
-    """An evaluation as it is told. ``findings`` are what the intervals carry, in sentences."""
+    """An evaluation as it is told. ``findings`` are what the intervals carry, in sentences.
+
+    ``monitored`` is of societies, and empty for suites.
+    """
 
     name: str
     created: datetime
@@ -77,6 +91,7 @@ class Report(_Part):
     findings: tuple[str, ...]
     notes: tuple[str, ...]
     examples: tuple[Example, ...]
+    monitored: tuple[Monitored, ...] = ()
 
     def of(self, suite: str, metric: str) -> list[Cell]:
         """The cells of a metric, by model in order."""
@@ -98,9 +113,12 @@ def make(
     finished: datetime | None,
     plan: Plan,
     measured: Sequence[Measured],
-    extra: Sequence[str] = (),
+    monitored: Mapping[str, Monitors] | None = None,
 ) -> Report:
-    """The report of what was measured, whether or not all of it is there yet."""
+    """The report of what was measured, whether or not all of it is there yet.
+
+    ``monitored`` has what monitors found, by the label that stands for a model.
+    """
     by_cell: dict[tuple[str, str, str], dict[str, float | None]] = {}
     for one in measured:
         for metric, value in one.scores.items():
@@ -131,8 +149,17 @@ def make(
         plan=plan,
         cells=tuple(cells),
         findings=tuple(_findings(cells, figures, first)),
-        notes=(*plan.notes, *extra, *_notes(plan, measured)),
+        notes=(*plan.notes, *_notes(plan, measured)),
         examples=tuple(_examples(plan, measured)),
+        monitored=tuple(
+            Monitored(
+                model=model,
+                session=plan.sessions[model],
+                figures=tuple(one for one in tables(found) if one.rows),
+                warnings=found.warnings,
+            )
+            for model, found in (monitored or {}).items()
+        ),
     )
 
 
@@ -219,9 +246,14 @@ def told_change(change: Change | None) -> str:
     if change is None:
         return "–"
     p = change.p if change.adjusted is None else change.adjusted
+    return told_apart(change) + ("" if p is None else f", p {told_p(p)}")
+
+
+def told_apart(change: Change) -> str:
+    """A difference with its interval; a star where the adjusted p is below 0.05."""
     star = "*" if change.adjusted is not None and change.adjusted < 0.05 else ""
     within = "" if change.low is None else f" ({change.low:+.3f} to {change.high:+.3f})"
-    return f"{change.mean:+.3f}{star}{within}" + ("" if p is None else f", p {told_p(p)}")
+    return f"{change.mean:+.3f}{star}{within}"
 
 
 def told_p(p: float) -> str:

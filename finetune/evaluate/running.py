@@ -74,12 +74,12 @@ class Outcome:
 def prepare(store: Store, settings: Settings, options: Options, command: str = "") -> Prepared:
     """Load the suites and make the plan. Raises ``UserError`` for what can't be measured."""
     require(settings, options)
-    seen, notes = ({}, []) if options.keep_seen else _seen(store, options.models)
+    known, notes = (set(), []) if options.keep_seen else seen(store, options.models)
     loaded: dict[str, Loaded] = {}
     planned = []
     for name in dict.fromkeys(options.suites):
         suite = suites.load(name, options.data, settings, chat=options.chat)
-        fresh = [item for item in suite.items if not any(normal(text) in seen for text in item.asked)]
+        fresh = [item for item in suite.items if not any(normal(text) in known for text in item.asked)]
         dropped = dict(suite.source.dropped)
         if len(fresh) < len(suite.items):
             dropped[SEEN] = len(suite.items) - len(fresh)
@@ -106,7 +106,7 @@ def prepare(store: Store, settings: Settings, options: Options, command: str = "
         for model in judges_itself(options)
     ]
     plan = Plan(
-        options=options, suites=tuple(planned), command=command, versions=_versions(), notes=tuple(notes)
+        options=options, suites=tuple(planned), command=command, versions=versions(), notes=tuple(notes)
     )
     return Prepared(plan, loaded)
 
@@ -334,9 +334,9 @@ async def _answer(
         await catalog.close()
 
 
-def _seen(store: Store, models: Sequence[str]) -> tuple[set[str], list[str]]:
+def seen(store: Store, models: Sequence[str]) -> tuple[set[str], list[str]]:
     """The questions that the models' adapters were trained on, and what can't be told of them."""
-    seen: set[str] = set()
+    known: set[str] = set()
     notes = []
     for model in models:
         name = parse(model).adapter
@@ -352,11 +352,12 @@ def _seen(store: Store, models: Sequence[str]) -> tuple[set[str], list[str]]:
             )
             continue
         for group in datasets.read(Path(data.path)).parts.train:
-            seen.add(normal(group.question))
-    return seen, notes
+            known.add(normal(group.question))
+    return known, notes
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of the packages that measure."""
     found = {}
     for package in _PACKAGES:
         try:

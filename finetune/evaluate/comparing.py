@@ -1,0 +1,109 @@
+"""Before and after: a stored society beside the same one whose agents answer through another model.
+
+Same seats, peers, questions and seed; who rates stays who rates. It plans and measures; who runs the
+sessions is told of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from finetune.adapters import read_card
+from finetune.evaluate import societies
+from finetune.evaluate.items import normal
+from finetune.evaluate.plan import Plan
+from finetune.evaluate.running import seen, versions
+from sandbox.errors import UserError
+from sandbox.models.catalog import require_adapters
+from sandbox.models.spec import parse
+from sandbox.progress import fold
+from sandbox.running import Store
+from sandbox.settings import Settings
+from sandbox.society import Society
+from sandbox.store import evaluations, sessions
+from sandbox.store.tables import EvaluationRow
+
+Run = Callable[[str, str], bool]
+"""Has a session, with its label, go on to its end; False if somebody stopped it."""
+
+
+def model_of(settings: Settings, given: str) -> tuple[str, str]:
+    """The model that an adapter's name, or a model itself, means, and the base it is for ("" for any)."""
+    if "/" in given:
+        spec = parse(given)
+        return given, societies.base_of(given) if spec.adapter else ""
+    require_adapters(settings, [f"local/any#{given}"])
+    base = read_card(settings.adapters_dir / given).base
+    return f"{base}#{given}", base
+
+
+def prepare(
+    store: Store,
+    settings: Settings,
+    reference: str,
+    given: str,
+    *,
+    seats: Sequence[str] = (),
+    afresh: bool = False,
+    command: str = "",
+) -> tuple[Plan, list[Society]]:
+    """What is to be compared, and the societies that are yet to run: the plan's last sessions have no key.
+
+    The stored session itself is the one without, if it is what its society and seed make; else, or
+    ``afresh``, it is run again. Raises ``UserError``.
+    """
+    row = sessions.find(store.database, reference)
+    events = societies.events(store, row.key)
+    progress = fold(events)
+    if not progress.rounds_done:
+        raise UserError(f"No round of {row.key} is done. Go on with it first: sandbox resume {row.key}")
+    model, base = model_of(settings, given)
+    before = progress.society.model_copy(update={"seed": progress.seed, "rounds": progress.rounds_done})
+    after = societies.speaking(before, model, base, seats)
+    require_adapters(settings, after.models())
+    reused = not afresh and societies.is_untouched(events)
+    notes = [f"Answer through {model}: {', '.join(_changed(before, after))}. Who rates is the same."]
+    if not reused and not afresh:
+        notes.append(
+            f"People took part in {row.key}, or it was changed on its way, so it was run again without that."
+        )
+    known, told = seen(store, [model])
+    asked = {question.text for question in before.questions}
+    if trained := sum(normal(text) in known for text in asked):
+        notes.append(
+            f"{given} was trained on {trained} of the {len(asked)} questions: on those, the difference is no "
+            "evidence of what it does with new ones."
+        )
+    labels = {"without": row.key if reused else "", f"with {given}": ""}
+    plan = societies.plan_of(labels, before, command, [*notes, *told])
+    kept = (row.key,) if reused else ()
+    plan = plan.model_copy(update={"versions": versions(), "stored": kept})
+    return plan, [*([] if reused else [before]), after]
+
+
+def create(store: Store, name: str, plan: Plan, to_run: Sequence[Society]) -> EvaluationRow:
+    """Put the comparison and its sessions on record."""
+    keys = iter([sessions.create(store.database, store.log, society, lease=False).key for society in to_run])
+    named = {label: key or next(keys) for label, key in plan.sessions.items()}
+    plan = plan.model_copy(update={"sessions": named})
+    return evaluations.create(store.database, name, plan.model_dump_json())
+
+
+def carry_out(store: Store, row: EvaluationRow, run: Run) -> bool:
+    """Have the sessions run that have not, and keep what is measured. False if somebody stopped it."""
+    plan = Plan.model_validate_json(row.plan)
+    for label, key in plan.sessions.items():
+        if key not in plan.stored and not run(label, key):
+            return False
+    *_, newest = plan.sessions.values()
+    rounds = fold(societies.events(store, newest)).society.rounds
+    for label, key in plan.sessions.items():
+        events = societies.events(store, key)
+        society = fold(events).society.model_copy(update={"rounds": rounds})
+        evaluations.add(store.database, row, societies.measured(events, label, society))
+    evaluations.finish(store.database, row)
+    return True
+
+
+def _changed(before: Society, after: Society) -> list[str]:
+    return [then.name for then, now in zip(before.agents, after.agents, strict=True) if then != now]
