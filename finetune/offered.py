@@ -6,5 +6,6 @@ COMMANDS = {
     "adapters": ("finetune.commands.adapters:adapters", "List, show, merge, export, delete adapters."),
     "evaluate": ("finetune.commands.evaluate:evaluate", "Measure models side by side on benchmarks."),
     "compare": ("finetune.commands.compare:compare", "A stored society, without and with an adapter."),
+    "loop": ("finetune.commands.loop:loop", "Society, dataset, adapter, society: N times."),
     "evaluations": ("finetune.commands.evaluate:evaluations", "List, show, delete what was measured."),
 }

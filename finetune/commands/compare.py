@@ -46,7 +46,7 @@ from sandbox.text import printable
 def compare(
     session: str | None,
     given: str | None,
-    seats: str,
+    agents: str,
     afresh: bool,
     budget: float | None,
     name: str | None,
@@ -72,7 +72,7 @@ def compare(
             if not session or not given:
                 raise click.UsageError("Name a session, and an adapter: sandbox compare last --with ADAPTER")
             name = require_name(name or fresh_name(), "comparison")
-            named = tuple(part.strip() for part in seats.split(",") if part.strip())
+            named = tuple(part.strip() for part in agents.split(",") if part.strip())
             plan, to_run = comparing.prepare(
                 store, settings, session, given, seats=named, afresh=afresh, command=command_line()
             )

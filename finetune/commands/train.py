@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from finetune import making
 from finetune.commands.progress import shown
+from finetune.commands.training_options import with_training
 from finetune.datasets import require_name
-from finetune.settings import METHODS, TrainingOptions
+from finetune.settings import TrainingOptions
 from sandbox.commands.console import (
-    POSITIVE,
     STOPPED,
     again,
     opened,
@@ -29,45 +29,6 @@ from sandbox.settings import Settings
 from sandbox.store import lineage
 from sandbox.text import printable
 
-_DEFAULTS = TrainingOptions()
-_OPTIONS = (
-    (
-        "--method",
-        {"type": click.Choice(METHODS), "help": "Stable Alignment, or a baseline on the same data."},
-    ),
-    ("--ratio", {"type": float, "help": "λ: how much the lesser candidates weigh."}),
-    ("--margin", {"type": float, "help": "M: how far apart ratings push candidates."}),
-    (
-        "--flow",
-        {"type": click.Choice(["mean", "max"]), "help": "Over the lesser candidates: mean or largest."},
-    ),
-    ("--beta", {"type": float, "help": "DPO's β."}),
-    ("--candidates", {"type": int, "help": "Most candidates a group: best, worst, and evenly between."}),
-    ("--rank", {"type": int, "help": "LoRA's r. vLLM serves up to 16 by default."}),
-    ("--alpha", {"type": int, "help": "LoRA's alpha."}),
-    ("--dropout", {"type": float, "help": "LoRA's dropout."}),
-    ("--learning-rate", {"type": float}),
-    ("--warmup", {"type": float, "help": "Share of the steps."}),
-    ("--schedule", {"type": click.Choice(["linear", "cosine", "constant"])}),
-    ("--weight-decay", {"type": float}),
-    ("--clip", {"type": float, "help": "Largest norm of the gradient."}),
-    ("--epochs", {"type": int, "help": "Of each stage, if there are stages."}),
-    ("--batch", {"type": int, "help": "Groups a step, on each device."}),
-    ("--accumulate", {"type": int, "help": "Steps whose gradients are added up."}),
-    ("--max-length", {"type": int, "help": "Tokens of query and reply together."}),
-    ("--seed", {"type": int}),
-    ("--dtype", {"type": click.Choice(["auto", "float32", "bfloat16", "float16"])}),
-    ("--device", {"help": "cpu, cuda, cuda:1, mps."}),
-    ("--save-steps", {"type": int, "help": "Steps between checkpoints."}),
-)
-
-
-def _options(command: Any) -> Any:
-    for name, given in reversed(_OPTIONS):
-        default = getattr(_DEFAULTS, name[2:].replace("-", "_"))
-        command = click.option(name, default=default, show_default=True, **given)(command)
-    return command
-
 
 @click.command()
 @click.argument("dataset")
@@ -78,16 +39,7 @@ def _options(command: Any) -> Any:
     type=click.Path(path_type=Path),
     help="Another folder; to be seated, it must be where adapters lie.",
 )
-@_options
-@click.option("--max-steps", type=POSITIVE, help="End early.")
-@click.option("--stages", default="", metavar="KIND,…", help="Kinds, one after another; else all are mixed.")
-@click.option("--target", "targets", multiple=True, help="Modules to adapt; or all-linear.")
-@click.option("--no-sharing", is_flag=True, help="Compute the query anew for every candidate.")
-@click.option("--checkpointing", is_flag=True, help="Less memory, more time: compute activations twice.")
-@click.option("--fsdp", is_flag=True, help="Shard the model over the processes of torchrun.")
-@click.option("--eval-steps", type=POSITIVE, help="Measure held-out loss every so many steps.")
-@click.option("--patience", type=POSITIVE, help="Stop when it has not improved so many times; keep the best.")
-@click.option("--report-to", multiple=True, help="tensorboard, wandb, …: each takes its own package.")
+@with_training
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training of this name.")
 @click.option("--restart", is_flag=True, help="Forget an interrupted training of this name.")
 @with_json
@@ -97,13 +49,11 @@ def train(
     base: str,
     name: str | None,
     out: Path | None,
-    stages: str,
-    no_sharing: bool,
+    training: TrainingOptions,
     resume: bool,
     restart: bool,
     as_json: bool,
     settings: Settings,
-    **given: Any,
 ) -> None:
     """Train a LoRA adapter on DATASET, by Stable Alignment or a baseline.
 
@@ -112,12 +62,11 @@ def train(
     train ….
     """
     found = making.find(settings, dataset)
-    options = _read(given | {"stages": _split(stages), "sharing": "off" if no_sharing else "auto"})
-    name = require_name(name or f"{found.card.name}-{options.method}"[:100], "adapter")
+    name = require_name(name or f"{found.card.name}-{training.method}"[:100], "adapter")
     from sandbox.models.weights import require_local
 
     require_local()
-    _require(options.report_to)
+    require_reporters(training.report_to)
     from finetune.job import Job, base_name, is_first
     from finetune.training import train as carry_out
 
@@ -130,7 +79,7 @@ def train(
             f"There is an adapter '{name}' already. Choose another --name, or delete it: "
             f"sandbox adapters delete {name}"
         )
-    job = Job(found, f"local/{base_name(base)}", name, options, run, place.absolute(), settings.cache_dir)
+    job = Job(found, f"local/{base_name(base)}", name, training, run, place.absolute(), settings.cache_dir)
     if resume and restart:
         raise click.UsageError("Give either --resume or --restart.")
     with shown(quiet=as_json or not is_first()) as on_progress:
@@ -190,22 +139,8 @@ def _tell(card: Any, out: Path, adapters: Path) -> None:
     console.print(f"\nSeat it: {seated}", style="dim", markup=False, soft_wrap=True)
 
 
-def _read(given: dict[str, Any]) -> TrainingOptions:
-    try:
-        return TrainingOptions(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "The options"
-        raise UserError(f"{name}: {first['msg'].removeprefix('Value error, ')}.") from error
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _require(reporters: tuple[str, ...]) -> None:
-    from importlib.util import find_spec
-
+def require_reporters(reporters: tuple[str, ...]) -> None:
+    """Raise ``MissingExtra`` for where progress can't be reported to."""
     for name in reporters:
         if name not in ("none", "all") and find_spec(name) is None:
             raise MissingExtra(f"Reporting to {name}", f"pip install {name}")

@@ -1,0 +1,146 @@
+"""``sandbox loop``: society → dataset → adapter → society, again and again."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from finetune import looping
+from finetune.commands import choosing
+from finetune.commands.compare import runner
+from finetune.commands.progress import shown
+from finetune.commands.reporting import command_line, fresh_name, require_packages, tell
+from finetune.commands.train import require_reporters
+from finetune.commands.training_options import with_training
+from finetune.groups import KINDS, Raters
+from finetune.looping import Loop, State
+from finetune.settings import TrainingOptions
+from sandbox.blueprint import read_society
+from sandbox.commands.console import STOPPED, again, opened, safe, terminal, with_json, with_store
+from sandbox.commands.run import ROUNDS
+from sandbox.errors import BudgetExhausted
+from sandbox.models.catalog import require_adapters
+from sandbox.settings import Settings
+from sandbox.societyfile import Overrides
+from sandbox.text import printable
+
+
+@click.command()
+@click.argument("file", required=False, metavar="[FILE|EXAMPLE]")
+@click.option("--iterations", type=click.IntRange(1, 100), default=2, show_default=True)
+@click.option("--base", default="", metavar="MODEL", help="Which of several local models to train.")
+@click.option("--name", help="The loop's name, and the beginning of its adapters' (default: after the time).")
+@click.option("--rounds", type=ROUNDS, help="Rounds of each society.")
+@click.option("--per-seat", type=click.IntRange(min=0), help="Questions a seat a round; 0 for all of them.")
+@click.option("--seats", metavar="RxC|N", help="Another size: 4x4 for a grid, or a number.")
+@click.option("--questions", metavar="FILE|hf:NAME", help="Other questions.")
+@click.option(
+    "--kind",
+    "kinds",
+    callback=choosing.kinds,
+    default=",".join(KINDS),
+    metavar="KIND,…",
+    help=f"Train on some of {', '.join(KINDS)} (default: all).",
+)
+@click.option(
+    "--raters",
+    type=click.Choice(["people", "models", "all"]),
+    default="all",
+    show_default=True,
+    help="Whose ratings count.",
+)
+@click.option("--with-peers", is_flag=True, help="Let ratings count that models gave as peers.")
+@click.option("--recent", is_flag=True, help="Train on the newest society only, in place of all so far.")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="What each society may cost.")
+@with_training
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report.")
+@click.option("--resume", metavar="NAME", help="Go on with a loop that was interrupted.")
+@with_json
+@with_store
+def loop(
+    file: str | None,
+    iterations: int,
+    base: str,
+    name: str | None,
+    rounds: int | None,
+    per_seat: int | None,
+    seats: str | None,
+    questions: str | None,
+    kinds: Any,
+    raters: Raters,
+    with_peers: bool,
+    recent: bool,
+    budget: float | None,
+    training: TrainingOptions,
+    out: Path | None,
+    resume: str | None,
+    as_json: bool,
+    settings: Settings,
+) -> None:
+    """Run the society of FILE, train on it, seat the adapter, run it again: N times, and report the trend.
+
+    Societies are of the same seats, questions and seed, and who rates stays the same. Ctrl-C or a crash keeps
+    what is done; --resume NAME goes on from there.
+    """
+    require_packages()
+    from sandbox.models.weights import require_local
+
+    require_local()
+    require_reporters(training.report_to)
+    with opened(settings) as store:
+        if resume:
+            if file:
+                raise click.UsageError("With --resume, the society is the one that the loop began with.")
+            state = looping.find(settings, resume)
+            budget = state.loop.budget if budget is None else budget
+        else:
+            society = read_society(
+                file or "society.toml",
+                Overrides(rounds=rounds, per_seat=per_seat, seats=seats, questions=questions),
+            )
+            require_adapters(settings, society.models())
+            state = looping.begin(
+                store,
+                settings,
+                Loop(
+                    name=name or fresh_name(),
+                    society=society,
+                    base=looping.base_in(society, base),
+                    iterations=iterations,
+                    kinds=kinds,
+                    raters=raters,
+                    with_peers=with_peers,
+                    recent=recent,
+                    training=training,
+                    budget=budget,
+                    command=command_line(),
+                ),
+            )
+        go_on = again(f"loop --resume {state.loop.name}")
+        run = runner(store, settings, budget=budget, quiet=as_json)
+        try:
+            row = looping.carry_out(store, settings, state, run, partial(shown, quiet=as_json))
+        except KeyboardInterrupt:
+            row = None
+        except BudgetExhausted as error:
+            click.echo(printable(f"Paused: {error} Go on with: {go_on} --budget USD"), err=True)
+            sys.exit(BudgetExhausted.exit_code)
+        if row is None:
+            click.echo(f"Stopped; what was done is kept. Go on with: {go_on}", err=True)
+            sys.exit(STOPPED)
+        tell(store, settings, row, out, as_json=as_json)
+    if not as_json:
+        _try_next(state)
+
+
+def _try_next(state: State) -> None:
+    loop = state.loop
+    adapters = " ".join(f"{loop.base}#{step.adapter}" for step in state.steps if step.adapter)
+    console = terminal()
+    console.print("Try next, on questions that it was not trained on:", style="bold")
+    told = again(f"evaluate {loop.base} {adapters} --suite hh-pref --data FOLDER")
+    console.print(safe(f"  {told}"), soft_wrap=True)
