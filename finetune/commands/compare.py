@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from finetune.commands.reporting import command_line, fresh_name, require_packages, tell
+from finetune.commands.reporting import begun, command_line, fresh_name, require_packages, tell
 from finetune.datasets import require_name
-from finetune.evaluate.plan import Plan
 from sandbox.commands.console import (
     STOPPED,
     again,
@@ -21,12 +20,11 @@ from sandbox.commands.console import (
     with_store,
 )
 from sandbox.commands.working import work
-from sandbox.errors import BudgetExhausted, UserError
+from sandbox.errors import BudgetExhausted
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import evaluations as records
 from sandbox.store import sessions
-from sandbox.store.tables import EvaluationRow
 from sandbox.text import printable
 
 
@@ -34,7 +32,7 @@ from sandbox.text import printable
 @click.argument("session", required=False)
 @click.option("--with", "given", metavar="ADAPTER|MODEL", help="Through what the agents answer instead.")
 @click.option(
-    "--seats", default="", metavar="NAME,…", help="These agents only (default: all it is made for)."
+    "--agents", default="", metavar="NAME,…", help="These agents only (default: all it is made for)."
 )
 @click.option("--afresh", is_flag=True, help="Run the society again without it, too.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="Stop a society that costs more.")
@@ -67,7 +65,7 @@ def compare(
         if resume:
             if session or given:
                 raise click.UsageError("With --resume, session and adapter are those that it began with.")
-            row = _find(store, resume)
+            row = begun(store, resume, "compare")
         else:
             if not session or not given:
                 raise click.UsageError("Name a session, and an adapter: sandbox compare last --with ADAPTER")
@@ -104,12 +102,3 @@ def runner(store: Store, settings: Settings, *, budget: float | None, quiet: boo
         return work(store, handle, settings, console, rounds=None, shown=row.rounds, budget=budget)
 
     return run
-
-
-def _find(store: Store, name: str) -> EvaluationRow:
-    row = records.find(store.database, name)
-    plan = Plan.model_validate_json(row.plan)
-    if not plan.sessions or plan.lineage:
-        other = "loop" if plan.lineage else "evaluate"
-        raise UserError(f"{row.name} is no comparison of a society. Go on with: sandbox {other} --resume")
-    return row

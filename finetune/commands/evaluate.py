@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from finetune.commands.progress import shown
-from finetune.commands.reporting import command_line, fresh_name, print_report, require_packages, tell
+from finetune.commands.reporting import begun, command_line, fresh_name, print_report, require_packages, tell
 from finetune.datasets import require_name
 from finetune.evaluate import suites
 from finetune.evaluate.plan import Options, Plan
@@ -101,7 +101,7 @@ def evaluate(
         if resume:
             if models or named:
                 raise click.UsageError("With --resume the models and suites are those that it began with.")
-            row = records.find(store.database, resume)
+            row = begun(store, resume, "evaluate")
             plan = Plan.model_validate_json(row.plan)
             if given["budget"] is not None:
                 options = plan.options.model_copy(update={"budget": given["budget"]})

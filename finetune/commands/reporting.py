@@ -14,7 +14,7 @@ from rich.table import Table
 
 from finetune.evaluate.plan import Plan, SuitePlan
 from sandbox.commands.console import counted, print_json, safe, terminal
-from sandbox.errors import MissingExtra
+from sandbox.errors import MissingExtra, UserError
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import evaluations as records
@@ -38,6 +38,16 @@ def fresh_name() -> str:
 def command_line() -> str:
     """The command as it was given."""
     return "sandbox " + shlex.join(sys.argv[1:])
+
+
+def begun(store: Store, name: str, command: str) -> EvaluationRow:
+    """The evaluation of a name, if it is ``command`` that goes on with it. Raises ``UserError``."""
+    row = records.find(store.database, name)
+    plan = Plan.model_validate_json(row.plan)
+    by = "loop" if plan.lineage else "compare" if plan.sessions else "evaluate"
+    if by != command:
+        raise UserError(f"{row.name} was begun otherwise. Go on with: sandbox {by} --resume {row.name}")
+    return row
 
 
 def tell(store: Store, settings: Settings, row: EvaluationRow, out: Path | None, *, as_json: bool) -> None:

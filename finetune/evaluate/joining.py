@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from finetune.evaluate import report
+from finetune.evaluate import report, societies
 from finetune.evaluate.plan import Plan
 from finetune.evaluate.report import Report
 from sandbox.errors import UserError
@@ -24,6 +24,7 @@ def joined(store: Store, names: Sequence[str]) -> Report:
         for option in _ALIKE:
             if getattr(plan.options, option) != getattr(first.options, option):
                 raise UserError(f"{row.name} was measured with another {option}, so it can't be compared.")
+    named = _sessions(plans)
     shared = [suite for suite in first.suites if all(suite.name in _names(plan) for plan in plans)]
     if not shared:
         raise UserError(f"{', '.join(row.name for row in rows)} have no suite in common.")
@@ -44,10 +45,32 @@ def joined(store: Store, names: Sequence[str]) -> Report:
     if not counted:
         raise UserError(f"{', '.join(row.name for row in rows)} have measured no item in common.")
     options = first.options.model_copy(update={"models": models, "limit": None})
-    plan = first.model_copy(update={"options": options, "suites": tuple(counted), "command": ""})
+    plan = first.model_copy(
+        update={"options": options, "suites": tuple(counted), "command": "", "sessions": named}
+    )
     finished = max((row.finished for row in rows if row.finished), default=None)
-    return report.make(" + ".join(row.name for row in rows), rows[0].created, finished, plan, kept)
+    return report.make(
+        " + ".join(row.name for row in rows),
+        rows[0].created,
+        finished,
+        plan,
+        kept,
+        societies.monitored(store, plan),
+    )
 
 
 def _names(plan: Plan) -> set[str]:
     return {suite.name for suite in plan.suites}
+
+
+def _sessions(plans: Sequence[Plan]) -> dict[str, str]:
+    """The sessions that labels stand for. Raises ``UserError`` where one stands for several."""
+    named: dict[str, str] = {}
+    for plan in plans:
+        for label, key in plan.sessions.items():
+            if named.setdefault(label, key) != key:
+                raise UserError(
+                    f"'{label}' is {named[label]} in one of them and {key} in another, so they can't be told "
+                    "together."
+                )
+    return named
