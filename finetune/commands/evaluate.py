@@ -15,7 +15,7 @@ from rich.table import Table
 from finetune.commands.progress import shown
 from finetune.commands.reporting import begun, command_line, fresh_name, print_report, require_packages, tell
 from finetune.datasets import require_name
-from finetune.evaluate import suites
+from finetune.evaluate import people, suites
 from finetune.evaluate.plan import Options, Plan
 from sandbox.commands.console import (
     POSITIVE,
@@ -40,7 +40,8 @@ from sandbox.text import printable
 def _suites_told() -> str:
     told = "\n".join(f"  {name:<24}{offer.help}" for name, offer in suites.OFFERED.items())
     return (
-        f"\b\nSuites:\n{told}\n  {suites.PREFIX + 'TASK':<24}any task of lm-eval that is scored by likelihood"
+        f"\b\nSuites:\n{told}\n  {suites.PREFIX + 'TASK':<24}any likelihood task of lm-eval\n"
+        f"  {people.PREFIX + 'SESSION':<24}models as judges, beside the people who rated a session"
     )
 
 

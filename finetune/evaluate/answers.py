@@ -148,15 +148,15 @@ async def answer_all(
 
     for start in range(0, len(items), at_once):
         some = items[start : start + at_once]
-        answers = await _together(ask(spec, _question(item, answering)) for item in some)
-        judged = await _together(
+        answers = await together(ask(spec, _question(item, answering)) for item in some)
+        judged = await together(
             _judged(item, answer, judge, ask, answering) for item, answer in zip(some, answers, strict=True)
         )
         for item, told in zip(some, judged, strict=True):
             on_told(item, told)
 
 
-async def _together(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def together(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of all, in order; the first error ends the others."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -181,7 +181,7 @@ async def _judged(item: Item, answer: Outcome, judge: str, ask: Ask, answering: 
     if isinstance(answer, Failure):
         return Told(None, {"failure": f"{answer.kind}: {answer.detail}"})
     requests = [_rating(item, answer.text, criterion.name, judge, answering) for criterion in RUBRIC.criteria]
-    outcomes = await _together(ask(judge, request) for request in requests)
+    outcomes = await together(ask(judge, request) for request in requests)
     scores: dict[str, float | None] = {}
     detail = {"question": item.content.question, "answer": answer.text}
     for criterion, outcome in zip(RUBRIC.criteria, outcomes, strict=True):
@@ -197,9 +197,9 @@ async def _judged(item: Item, answer: Outcome, judge: str, ask: Ask, answering: 
     return Told(scores, detail)
 
 
-def rating_in(reply: Reply) -> float | None:
-    """A judge's rating on our scale; None if it could not be read."""
-    found = reply.rating or read_rating(reply.text, RUBRIC.scale)
+def rating_in(reply: Reply, scale: Scale = RUBRIC.scale) -> float | None:
+    """A judge's rating on a scale; None if it could not be read."""
+    found = reply.rating or read_rating(reply.text, scale)
     return found.value if isinstance(found, Rating) else None
 
 

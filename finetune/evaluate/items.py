@@ -19,6 +19,10 @@ Scores = Mapping[str, float | None]
 Direction = Literal["higher", "lower", ""]
 
 
+ALPHA = "alpha"
+"""A metric that is no mean over items, but Krippendorff's alpha between the scores "judge" and "people"."""
+
+
 class Metric(NamedTuple):
     """A figure: the mean of a score over items. ``better`` is "" where neither way is."""
 

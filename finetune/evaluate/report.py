@@ -15,8 +15,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
+from finetune.evaluate.items import ALPHA
 from finetune.evaluate.plan import Figure, Plan
-from finetune.evaluate.statistics import Difference, difference, estimate, holm
+from finetune.evaluate.statistics import RESAMPLES, Difference, Estimate, difference, estimate, holm
+from sandbox.agreement import agreement
 from sandbox.figures import Figures, tables
 from sandbox.monitored import Monitors
 from sandbox.store.evaluations import Measured
@@ -132,7 +134,10 @@ def make(
             base = by_cell.get((suite.name, figure.name, first), {})
             for model in (first, *others):
                 values = by_cell.get((suite.name, figure.name, model), {})
-                found = estimate([values[item] for item in sorted(values)], seed)
+                if figure.name == ALPHA:
+                    found = _alpha(by_cell, suite.name, model, seed)
+                else:
+                    found = estimate([values[item] for item in sorted(values)], seed)
                 if model != first and (change := difference(base, values, seed)) is not None:
                     changes[len(cells)] = change
                 figured = Value(**found._asdict()) if found else None
@@ -161,6 +166,21 @@ def make(
             for model, found in (monitored or {}).items()
         ),
     )
+
+
+def _alpha(
+    by_cell: Mapping[tuple[str, str, str], Mapping[str, float | None]], suite: str, model: str, seed: int
+) -> Estimate | None:
+    """How far a judge agrees with people, on the messages that it could rate."""
+    judge = by_cell.get((suite, "judge", model), {})
+    people = by_cell.get((suite, "people", model), {})
+    units = [
+        {"judge": value, "people": float(round(known))}
+        for item, value in sorted(judge.items())
+        if value is not None and (known := people.get(item)) is not None
+    ]
+    found = agreement(units, resamples=RESAMPLES, seed=seed)
+    return None if found.alpha is None else Estimate(found.alpha, found.low, found.high, found.units)
 
 
 def _findings(cells: Sequence[Cell], figures: Mapping[tuple[str, str], Figure], first: str) -> list[str]:

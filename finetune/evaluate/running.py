@@ -17,6 +17,7 @@ from finetune import datasets
 from finetune.evaluate import suites
 from finetune.evaluate.answers import Answering, AnswerSuite, Told, answer_all
 from finetune.evaluate.items import ChoiceSuite, Item, Likelihood, chosen, normal
+from finetune.evaluate.people import PeopleSuite
 from finetune.evaluate.plan import Figure, Options, Plan, SuitePlan
 from finetune.job import base_name
 from sandbox.errors import MissingExtra, ModelRefused, UserError
@@ -50,7 +51,7 @@ Listener = Callable[[Progress], None]
 class Loaded:
     """A suite with the items that count."""
 
-    suite: ChoiceSuite | AnswerSuite
+    suite: ChoiceSuite | AnswerSuite | PeopleSuite
     items: list[Item]
 
 
@@ -78,7 +79,7 @@ def prepare(store: Store, settings: Settings, options: Options, command: str = "
     loaded: dict[str, Loaded] = {}
     planned = []
     for name in dict.fromkeys(options.suites):
-        suite = suites.load(name, options.data, settings, chat=options.chat)
+        suite = suites.load(name, options.data, settings, store, chat=options.chat)
         fresh = [item for item in suite.items if not any(normal(text) in known for text in item.asked)]
         dropped = dict(suite.source.dropped)
         if len(fresh) < len(suite.items):
@@ -129,11 +130,11 @@ def require(settings: Settings, options: Options) -> None:
     if len(set(options.models)) < len(options.models):
         raise UserError("A model is named twice.")
     for name in options.suites:
-        if name not in suites.OFFERED and not name.startswith(suites.PREFIX):
+        if not suites.is_known(name):
             raise UserError(f"There is no suite '{name}'. There are: {suites.names()}.")
     require_adapters(settings, specs)
     judged = [name for name in options.suites if name in suites.OFFERED and suites.OFFERED[name].judged]
-    scored = [name for name in options.suites if name not in judged]
+    scored = [name for name in options.suites if not suites.talks(name)]
     if judged and not options.judge:
         raise UserError(
             f"{' and '.join(judged)} take a judge: --judge MODEL, one that is not itself measured."
@@ -142,7 +143,7 @@ def require(settings: Settings, options: Options) -> None:
     if scored and remote:
         raise UserError(
             f"{', '.join(scored)}: likelihoods are read from local models only, and {remote[0]} is none. "
-            "Leave it out, or take hh and hh-a."
+            "Leave it out, or take hh, hh-a or people:SESSION."
         )
     if scored:
         weights.require_local()
@@ -180,13 +181,13 @@ def carry_out(
     settings = settings.model_copy(update={"dtype": options.dtype})
     for base, models in _by_base(options.models).items():
         scored = {
-            model: [(name, items) for name, items in tasks[model].items() if not is_judged(prepared, name)]
+            model: [(name, items) for name, items in tasks[model].items() if not suites.talks(name)]
             for model in models
         }
         if any(scored.values()):
             _score(store, settings, row, prepared, base, scored, outcome, on_progress)
     judged = {
-        model: [(name, items) for name, items in tasks[model].items() if is_judged(prepared, name)]
+        model: [(name, items) for name, items in tasks[model].items() if suites.talks(name)]
         for model in options.models
     }
     if any(judged.values()):
@@ -205,11 +206,6 @@ def _missing(prepared: Prepared, done: set[tuple[str, str, str]]) -> dict[str, d
         }
         for model in prepared.plan.options.models
     }
-
-
-def is_judged(prepared: Prepared, name: str) -> bool:
-    """Whether a suite's answers are rated by a judge."""
-    return isinstance(prepared.suites[name].suite, AnswerSuite)
 
 
 def _by_base(models: Sequence[str]) -> dict[str, list[str]]:
@@ -325,8 +321,12 @@ async def _answer(
                     else:
                         kept.keep(Measured(model, name, item.id, told.scores, told.detail))
 
+                suite = prepared.suites[name].suite
                 try:
-                    await answer_all(items, model, options.judge, catalog.model, redact, answering, told)
+                    if isinstance(suite, PeopleSuite):
+                        await suite.measure(items, model, catalog.model, redact, options.seed, told)
+                    else:
+                        await answer_all(items, model, options.judge, catalog.model, redact, answering, told)
                 finally:
                     kept.flush()
     finally:

@@ -8,16 +8,19 @@ from typing import NamedTuple
 
 from finetune import formats
 from finetune.datasets import read_rows
-from finetune.evaluate import standard
+from finetune.evaluate import people, standard
 from finetune.evaluate.answers import AnswerSuite, adversarial_suite, question_suite
 from finetune.evaluate.items import ChoiceSuite
 from finetune.evaluate.pairs import PairSuite
+from finetune.evaluate.people import PeopleSuite
 from finetune.evaluate.standard import Kind
 from finetune.formats import Pairing
 from finetune.groups import Group
 from finetune.making import find
 from sandbox.errors import UserError
+from sandbox.running import Store
 from sandbox.settings import Settings
+from sandbox.store import sessions
 
 PREFIX = "lm-eval:"
 
@@ -105,12 +108,22 @@ OFFERED: Mapping[str, Offer] = {
 
 def names() -> str:
     """All names, for messages."""
-    return ", ".join((*OFFERED, f"{PREFIX}TASK"))
+    return ", ".join((*OFFERED, f"{PREFIX}TASK", f"{people.PREFIX}SESSION"))
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a suite of that name."""
+    return name in OFFERED or name.startswith((PREFIX, people.PREFIX))
+
+
+def talks(name: str) -> bool:
+    """Whether models are asked and answer, in place of being scored by likelihood."""
+    return name.startswith(people.PREFIX) or (name in OFFERED and OFFERED[name].judged)
 
 
 def load(
-    name: str, data: Mapping[str, str], settings: Settings, *, chat: bool = False
-) -> ChoiceSuite | AnswerSuite:
+    name: str, data: Mapping[str, str], settings: Settings, store: Store, *, chat: bool = False
+) -> ChoiceSuite | AnswerSuite | PeopleSuite:
     """The suite ``name``. ``data`` maps suites to files or datasets, and "" to a folder of files.
 
     Raises ``KeyError`` for another name, ``UserError`` for a file that can't be used, ``MissingExtra``
@@ -118,6 +131,9 @@ def load(
     """
     if name.startswith(PREFIX):
         return standard.load_named(name.removeprefix(PREFIX), chat=chat)
+    if name.startswith(people.PREFIX):
+        key = sessions.find(store.database, name.removeprefix(people.PREFIX)).key
+        return PeopleSuite(name, key, [recorded.event for recorded in store.log.read(key)])
     offer = OFFERED[name]
     reference = data.get(name) or _in_folder(offer, data.get("", ""))
     if offer.kind is not None:
