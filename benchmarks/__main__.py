@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("startup", "engine", "providers", "generation", "fanout", "terminal", "finetune")
+NAMES = ("startup", "engine", "providers", "generation", "fanout", "terminal", "finetune", "scoring")
 
 
 def main() -> int:

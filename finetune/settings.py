@@ -49,7 +49,7 @@ class TrainingOptions(BaseModel):
     sharing: Sharing = "auto"
     checkpointing: bool = False
     fsdp: bool = False
-    save_steps: int = Field(default=50, ge=1)
+    save_steps: int = Field(default=10, ge=1)
     eval_steps: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=None, ge=1)
     report_to: tuple[str, ...] = ()
