@@ -196,7 +196,7 @@ def _findings(cells: Sequence[Cell], figures: Mapping[tuple[str, str], Figure], 
             f"{change.n} items)."
         )
     if not found and any(cell.change for cell in cells):
-        found.append(f"Nothing measured here tells another model from {first}: no difference is carried.")
+        found.append(f"Nothing measured here tells any other from {first}: no difference is carried.")
     return found
 
 
