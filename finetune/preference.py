@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from finetune.encode import Encoded
+from finetune.pairwise import Compared, compared
 from finetune.scoring import Way, score
 
 
@@ -31,13 +32,6 @@ class Preference(BaseModel):
     best_loss: float
 
 
-class _Group(BaseModel):
-    right: float
-    by_sum: float
-    margin: float
-    pairs: int
-
-
 @torch.no_grad()
 def preference(
     model: Any,
@@ -52,7 +46,7 @@ def preference(
     """Measure on rows; None where no two candidates differ in rating."""
     was_training = model.training
     model.eval()
-    told: list[_Group] = []
+    told: list[Compared] = []
     best: list[float] = []
     ordered = sorted(rows, key=lambda row: row.length)
     try:
@@ -60,7 +54,8 @@ def preference(
             some = ordered[start : start + batch]
             scores = score(model, some, way, pad)
             for row, total, mean in zip(some, scores.total.tolist(), scores.mean.tolist(), strict=True):
-                told.append(_compared(row, total, mean))
+                likely = ([-loss for loss in mean], [-loss for loss in total])
+                told.append(compared(row.ratings, *likely))
                 best.append(mean[row.ratings.index(max(row.ratings))])
             on_progress(len(some))
     finally:
@@ -82,7 +77,10 @@ def preference(
 
 
 def interval(
-    groups: Sequence[_Group], figure: Callable[[Sequence[_Group]], float], seed: int, resamples: int = 1000
+    groups: Sequence[Compared],
+    figure: Callable[[Sequence[Compared]], float],
+    seed: int,
+    resamples: int = 1000,
 ) -> tuple[float, float]:
     """The 95 % bootstrap interval of a figure over groups."""
     chance = random.Random(seed)
@@ -90,23 +88,6 @@ def interval(
     return found[int(0.025 * resamples)], found[int(0.975 * resamples)]
 
 
-def _compared(row: Encoded, total: Sequence[float], mean: Sequence[float]) -> _Group:
-    right = by_sum = margin = 0.0
-    pairs = 0
-    for a, rating in enumerate(row.ratings):
-        for b, other in enumerate(row.ratings):
-            if rating > other:
-                pairs += 1
-                right += _won(mean[a], mean[b])
-                by_sum += _won(total[a], total[b])
-                margin += mean[b] - mean[a]
-    return _Group(right=right, by_sum=by_sum, margin=margin, pairs=pairs)
-
-
-def _won(better: float, worse: float) -> float:
-    return 0.5 if better == worse else float(better < worse)
-
-
-def _share(groups: Sequence[_Group], name: str) -> float:
+def _share(groups: Sequence[Compared], name: str) -> float:
     total: float = sum(getattr(group, name) for group in groups)
     return total / max(sum(group.pairs for group in groups), 1)

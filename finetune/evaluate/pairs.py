@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from finetune.evaluate.items import Call, Item, Likelihood, Metric, Scores, Source, digest, unique
 from finetune.groups import Group
+from finetune.pairwise import compared
 
 
 class PairSuite:
@@ -39,24 +40,11 @@ class PairSuite:
 
     def scores(self, item: Item, found: Sequence[Likelihood]) -> Scores:
         """Over the item's pairs of different rating."""
-        rated = item.content.rated
+        ratings = [candidate.rating for candidate in item.content.rated]
         mean = [one.logprob / max(one.tokens, 1) for one in found]
-        pairs = [
-            (better, worse)
-            for better in range(len(rated))
-            for worse in range(better + 1, len(rated))
-            if rated[better].rating > rated[worse].rating
-        ]
+        sums = compared(ratings, mean, [one.logprob for one in found])
         return {
-            "preference": _share([_won(mean[a], mean[b]) for a, b in pairs]),
-            "preference_sum": _share([_won(found[a].logprob, found[b].logprob) for a, b in pairs]),
-            "margin": _share([mean[a] - mean[b] for a, b in pairs]),
+            "preference": sums.right / sums.pairs,
+            "preference_sum": sums.by_sum / sums.pairs,
+            "margin": sums.margin / sums.pairs,
         }
-
-
-def _won(better: float, worse: float) -> float:
-    return 0.5 if better == worse else float(better > worse)
-
-
-def _share(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -1,0 +1,36 @@
+"""Pairs of candidates of different rating: is the better one the likelier? Pure: numbers in, sums out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Compared(NamedTuple):
+    """Sums over ``pairs``: those put right by mean and by summed log-likelihood (a tie is half); the margins.
+
+    A margin is the difference of the mean log-likelihoods, in nats a token.
+    """
+
+    right: float
+    by_sum: float
+    margin: float
+    pairs: int
+
+
+def compared(ratings: Sequence[float], mean: Sequence[float], total: Sequence[float]) -> Compared:
+    """All pairs of candidates that differ in rating, by their mean and total log-likelihoods."""
+    right = by_sum = margin = 0.0
+    pairs = 0
+    for a, rating in enumerate(ratings):
+        for b, other in enumerate(ratings):
+            if rating > other:
+                pairs += 1
+                right += _won(mean[a], mean[b])
+                by_sum += _won(total[a], total[b])
+                margin += mean[a] - mean[b]
+    return Compared(right, by_sum, margin, pairs)
+
+
+def _won(better: float, worse: float) -> float:
+    return 0.5 if better == worse else float(better > worse)
