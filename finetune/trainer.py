@@ -20,6 +20,7 @@ from transformers import Trainer, TrainerCallback
 from finetune import loss as losses
 from finetune.collate import rated
 from finetune.encode import Encoded
+from finetune.job import write
 from finetune.scoring import Way, score
 from finetune.settings import TrainingOptions
 from sandbox.errors import SandboxError
@@ -131,18 +132,45 @@ class AlignmentTrainer(Trainer):
 
 
 class JsonLines(TrainerCallback):
-    """Writes what the Trainer logs, one JSON object a line, with the seconds since the start."""
+    """Writes what the Trainer logs, one JSON object a line, with the seconds of work on it until then.
+
+    Of a training that goes on, what was logged after its checkpoint is taken out: those steps come again.
+    ``before`` are the seconds that went into what is kept.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._start = time.monotonic()
+        self.before = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep the lines up to the checkpoint."""
+        if not state.is_world_process_zero or not self._path.is_file():
+            return
+        kept = [
+            line
+            for line in map(_line, self._path.read_bytes().splitlines())
+            if line["step"] <= state.global_step
+        ]
+        self.before = max((line["seconds"] for line in kept), default=0.0)
+        write(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Add a line."""
         if state.is_world_process_zero and logs:
-            line = {"step": state.global_step, "seconds": round(time.monotonic() - self._start, 2), **logs}
+            seconds = round(self.before + time.monotonic() - self._start, 2)
+            line = {"step": state.global_step, "seconds": seconds, **logs}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+
+
+def _line(text: bytes) -> dict[str, Any]:
+    """A line of the log; one that was cut by a crash is after every checkpoint."""
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return {"step": math.inf}
+    return found
 
 
 def mark_complete(checkpoint: Path) -> None:

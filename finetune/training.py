@@ -100,7 +100,8 @@ def _trained(job: Job, resume: bool, on_progress: Listener) -> Card:
     )
     if not places:
         raise UserError(f"No row is of the stages {', '.join(options.stages)}. Build the dataset with them.")
-    trainer = _trainer(job, model, loaded.tokenizer, rows, places, held, found.way, on_progress)
+    log = JsonLines(job.run / LOG)
+    trainer = _trainer(job, model, loaded.tokenizer, rows, places, held, found.way, [log, _told(on_progress)])
     if is_first():
         write(job.run / PLAN, json.dumps(plan))
     checkpoint = last_complete(job.run, tidy=is_first()) if resume else None
@@ -111,7 +112,7 @@ def _trained(job: Job, resume: bool, on_progress: Listener) -> Card:
     metrics = Metrics(
         steps=trainer.state.global_step,
         groups=len(rows),
-        seconds=round(time.monotonic() - start, 1),
+        seconds=round(log.before + time.monotonic() - start, 1),
         loss=_last_loss(trainer.state.log_history),
         dropped=dict(encoding.dropped),
         cut=encoding.cut,
@@ -205,10 +206,9 @@ def _trainer(
     places: list[int],
     held: list[Encoded],
     way: Way,
-    on_progress: Listener,
+    callbacks: list[Any],
 ) -> Any:
     options = job.options
-    callbacks = [JsonLines(job.run / LOG), _told(on_progress)]
     measures = bool(held) and bool(options.eval_steps or options.patience)
     if options.patience:
         from transformers import EarlyStoppingCallback

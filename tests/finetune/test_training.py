@@ -197,6 +197,26 @@ def test_a_training_is_gone_on_with_only_if_it_is_the_same(
         training.train(job)
 
 
+def test_the_log_of_a_training_that_goes_on_has_every_step_once(jobs: Jobs) -> None:
+    job = jobs.job("logged", groups(24), save_steps=2)
+
+    def stop(step: training.Progress) -> None:
+        if step.doing == "training" and step.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(job, on_progress=stop)
+    with (job.run / training.LOG).open("a") as file:
+        file.write('{"step": 3, "se')  # as a crash leaves it
+    training.train(job, resume=True)
+    lines = [json.loads(line) for line in (job.out / "training.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == list(range(1, steps[-1] + 1))
+    assert steps[-1] >= 6
+    seconds = [line["seconds"] for line in lines]
+    assert seconds == sorted(seconds)
+
+
 def test_what_never_began_does_not_stand_in_the_way(jobs: Jobs) -> None:
     job = jobs.job("wrong", groups(4))
     with pytest.raises(UserError, match="--target"):
