@@ -27,6 +27,7 @@ from finetune.job import PLAN, Job, write
 from finetune.making import Selection
 from finetune.settings import TrainingOptions
 from sandbox.errors import UserError
+from sandbox.models.spec import base_of
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.society import Society
@@ -71,7 +72,7 @@ class State(BaseModel):
 
 def base_in(society: Society, given: str = "") -> str:
     """The local model that the society's agents speak through, or the one given. Raises ``UserError``."""
-    bases = {societies.base_of(agent.model) for agent in society.agents}
+    bases = {base_of(agent.model) for agent in society.agents}
     local = sorted(base for base in bases if base.startswith("local/"))
     if given:
         given = given if given.startswith("local/") else f"local/{given}"
@@ -202,7 +203,7 @@ def _report(store: Store, state: State) -> EvaluationRow:
         happened = societies.events(store, key)
         evaluations.add(store.database, row, societies.measured(happened, label, loop.society))
     evaluations.finish(store.database, row)
-    return row
+    return evaluations.find(store.database, row.name)
 
 
 def _keep(settings: Settings, state: State) -> None:

@@ -15,7 +15,7 @@ from finetune.evaluate.plan import Plan
 from finetune.evaluate.running import seen, versions
 from sandbox.errors import UserError
 from sandbox.models.catalog import require_adapters
-from sandbox.models.spec import parse
+from sandbox.models.spec import base_of, parse
 from sandbox.progress import fold
 from sandbox.running import Store
 from sandbox.settings import Settings
@@ -31,7 +31,7 @@ def model_of(settings: Settings, given: str) -> tuple[str, str]:
     """The model that an adapter's name, or a model itself, means, and the base it is for ("" for any)."""
     if "/" in given:
         spec = parse(given)
-        return given, societies.base_of(given) if spec.adapter else ""
+        return given, base_of(given) if spec.adapter else ""
     require_adapters(settings, [f"local/any#{given}"])
     base = read_card(settings.adapters_dir / given).base
     return f"{base}#{given}", base

@@ -75,13 +75,15 @@ class Plan(_Part):
     """An evaluation. ``digests`` are those of models' weights, ``versions`` of the packages that measured.
 
     Where societies are compared, ``sessions`` maps the label of each, which stands for a model, to its key;
-    ``stored`` are those keys that were there before, and are not gone on with; ``lineage`` is that of a loop.
+    ``raters`` are the models that rate in them; ``stored`` are those keys that were there before, and are not
+    gone on with; ``lineage`` is that of a loop.
     """
 
     options: Options
     suites: tuple[SuitePlan, ...]
     command: str = ""
     sessions: dict[str, str] = Field(default_factory=dict)
+    raters: tuple[str, ...] = ()
     stored: tuple[str, ...] = ()
     lineage: tuple[Step, ...] = ()
     digests: dict[str, str] = Field(default_factory=dict)

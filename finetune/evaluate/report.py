@@ -20,6 +20,7 @@ from finetune.evaluate.plan import Figure, Plan
 from finetune.evaluate.statistics import RESAMPLES, Difference, Estimate, difference, estimate, holm
 from sandbox.agreement import agreement
 from sandbox.figures import Figures, tables
+from sandbox.models.spec import base_of
 from sandbox.monitored import Monitors
 from sandbox.store.evaluations import Measured
 from sandbox.text import printable
@@ -215,7 +216,7 @@ def _notes(plan: Plan, measured: Sequence[Measured]) -> list[str]:
             notes.append(f"{suite.name}: left out {count}: {reason}.")
     if plan.options.limit:
         notes.append(f"At most {plan.options.limit} items a suite, drawn by seed {plan.options.seed}.")
-    if "local/smollm2" in plan.options.judge:
+    if any(base_of(rater) == "local/smollm2" for rater in (plan.options.judge, *plan.raters) if rater):
         notes.append("SmolLM2-135M rates answers at chance level: its ratings show the way, not the models.")
     return notes
 

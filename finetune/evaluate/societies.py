@@ -17,7 +17,7 @@ from sandbox import events as ev
 from sandbox.errors import SessionError, UserError
 from sandbox.estimate import estimate
 from sandbox.homogeneity import distinct, similarity_of, words
-from sandbox.models.spec import parse
+from sandbox.models.spec import base_of
 from sandbox.monitored import Monitors
 from sandbox.monitors import monitor
 from sandbox.records import InteractionRecord, assemble
@@ -127,9 +127,15 @@ def plan_of(
         suites=(suite,),
         command=command,
         sessions=dict(named),
+        raters=_raters(society),
         lineage=tuple(lineage),
         notes=(*notes, CAVEAT),
     )
+
+
+def _raters(society: Society) -> tuple[str, ...]:
+    agents = {agent.rating_model or agent.model for agent in society.agents}
+    return tuple(sorted(agents | {observer.model for observer in society.observers}))
 
 
 def events(store: Store, key: str) -> list[ev.Event]:
@@ -170,11 +176,6 @@ def speaking(society: Society, model: str, base: str, seats: Sequence[str] = ())
         kept = agent.rating_model or agent.model
         society = society.with_seat(agent.model_copy(update={"model": model, "rating_model": kept}))
     return society
-
-
-def base_of(model: str) -> str:
-    """A model without its adapter."""
-    return model.partition("#")[0] if parse(model).adapter else model
 
 
 def is_untouched(happened: Iterable[ev.Event]) -> bool:

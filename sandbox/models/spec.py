@@ -49,6 +49,11 @@ def parse(text: str) -> Spec:
             return Spec("litellm", rest)
 
 
+def base_of(model: str) -> str:
+    """A model without its adapter."""
+    return model.partition("#")[0] if parse(model).adapter else model
+
+
 def _local(text: str, rest: str) -> Spec:
     name, mark, adapter = rest.partition("#")
     if mark and not _ADAPTER.fullmatch(adapter):

@@ -272,6 +272,8 @@ def test_a_loop_is_gone_on_with_wherever_it_was_killed(sandbox: Run, base: Path,
     store.close()
     report = json.loads(sandbox("evaluations", "show", "round", "--json")[1])
     assert [cell["value"]["n"] for cell in cells(report, "words").values()] == [4, 4, 4]
+    assert report["finished"]
+    assert report["plan"]["raters"] == ["scripted/steady"]
     assert [step["session"] for step in report["plan"]["lineage"]] == [step.session for step in state.steps]
     page = (settings.data_dir / "evaluations" / "round" / "report.html").read_text()
     assert all(name in page for name in ("round-1", "round-2", *(step.session for step in state.steps)))
