@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from sandbox.models.scales import Longer
+
 TOP_K = 64
 """Sampling chooses among this many most probable tokens at most."""
 SCORED_AT_ONCE = 2048
@@ -28,8 +30,9 @@ SCORED_AT_ONCE = 2048
 class Row:
     """One prompt and what becomes of it.
 
-    ``scale_tokens`` maps the values of a scale to their tokens; ``forced`` are tokens that follow the
-    value; ``on_text`` is called in the generating thread with new text; ``is_cancelled`` is asked there.
+    ``scale_tokens`` maps the values of a scale to their tokens, and ``longer`` is the one value of two, if
+    there is one (nothing is forced then); ``forced`` are tokens that follow the value; ``on_text`` is called
+    in the generating thread with new text; ``is_cancelled`` is asked there.
     """
 
     prompt: list[int]
@@ -39,6 +42,7 @@ class Row:
     seed: int = 0
     stops: tuple[str, ...] = ()
     scale_tokens: dict[int, int] | None = None
+    longer: Longer | None = None
     forced: list[int] = field(default_factory=list)
     adapter: str = ""
     is_cancelled: Callable[[], bool] = lambda: False
@@ -54,14 +58,19 @@ class Row:
     @property
     def budget(self) -> int:
         """The most tokens this row can take, forced ones included."""
-        if self.scale_tokens is not None and not self.forced:
-            return 1
-        return self.max_tokens + (1 + len(self.forced) if self.scale_tokens is not None else 0)
+        return self.preamble + (0 if self.is_bare_rating else self.max_tokens)
 
     @property
     def preamble(self) -> int:
         """How many of its tokens are not free text: the rating and what is forced after it."""
-        return 1 + len(self.forced) if self.scale_tokens is not None else 0
+        if self.scale_tokens is None:
+            return 0
+        return 1 + (self.longer is not None) + len(self.forced)
+
+    @property
+    def is_bare_rating(self) -> bool:
+        """Whether nothing is wanted but a value of the scale."""
+        return self.scale_tokens is not None and not self.forced
 
 
 def generate(model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
@@ -223,18 +232,6 @@ class Spelling:
         return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
 
 
-def scale_tokens(
-    tokenizer: Any, label: str, values: Sequence[int]
-) -> tuple[list[int], dict[int, int]] | None:
-    """The tokens of ``"label: "`` and the one token of each value after it; None if a value takes several."""
-    encoded = {value: tokenizer.encode(f"{label}: {value}", add_special_tokens=False) for value in values}
-    length = len(next(iter(encoded.values())))
-    prefix = next(iter(encoded.values()))[:-1]
-    if any(len(ids) != length or ids[:-1] != prefix for ids in encoded.values()):
-        return None
-    return prefix, {value: ids[-1] for value, ids in encoded.items()}
-
-
 @contextmanager
 def _speaking_through(model: Any, rows: Sequence[Row | ScoreRow]) -> Iterator[dict[str, Any]]:
     """Have each row speak through its adapter, or through none; yields what ``generate`` is told of it.
@@ -273,6 +270,8 @@ class _Steering(LogitsProcessor):
                 continue
             if step == 0 and row.scale_tokens is not None:
                 chosen[index] = self._judge(row, scores[index])
+            elif step == 1 and row.longer is not None:
+                chosen[index] = self._split(row, row.longer, scores[index])
             elif row.scale_tokens is not None and step <= len(row.forced):
                 chosen[index] = row.forced[step - 1]
             elif row.temperature > 0:
@@ -290,7 +289,19 @@ class _Steering(LogitsProcessor):
         logits = scores[[row.scale_tokens[value] for value in values]].float()
         shares = torch.softmax(logits, dim=0).tolist()
         row.probabilities = dict(zip(values, shares, strict=True))
+        if row.longer is not None:  # what follows its first token is asked next
+            return row.scale_tokens[row.longer.begins]
         return row.scale_tokens[max(values, key=lambda value: (row.probabilities or {})[value])]
+
+    @staticmethod
+    def _split(row: Row, longer: Longer, scores: torch.Tensor) -> int:
+        """Part the share of two values that begin alike by what the second token is."""
+        assert row.probabilities is not None
+        follows = float(torch.softmax(scores.float(), dim=0)[longer.token])
+        both = row.probabilities[longer.begins]
+        row.probabilities[longer.begins] = both * (1 - follows)
+        row.probabilities[longer.value] = both * follows
+        return longer.token
 
     def _sample(self, scores: torch.Tensor, indices: list[int]) -> list[int]:
         """Top-k, then top-p, then the inverse of the cumulative distribution at each row's own random number.
@@ -333,7 +344,7 @@ class _Stopping(StoppingCriteria):
             row.tokens.append(token)
             self._look(row)
             if not row.finish and len(row.tokens) >= row.budget:
-                row.finish = "stop" if row.budget == 1 and row.scale_tokens else "length"
+                row.finish = "stop" if row.is_bare_rating else "length"
         if row.finish:
             row.said = self._text(row) if not row.stops else _until(self._text(row), row.stops)[0]
             self._tell(row, row.said)

@@ -19,6 +19,7 @@ from sandbox.exchange import Reply, Request, Sampling, Usage
 from sandbox.models.base import OnDelta, spoken
 from sandbox.models.context import trim
 from sandbox.models.jobs import Continued, Continuing, Job, Prompt, Scoring, fail, streaming
+from sandbox.models.scales import ScaleTokens, scale_tokens
 from sandbox.models.templates import encode_chat
 from sandbox.ratings import from_distribution
 from sandbox.text import storable
@@ -59,7 +60,7 @@ class LocalWorker:
         # PEFT takes few names for adapters, so it is told our own. A refusal is remembered.
         self._attached: dict[str, str] = {}
         self._refused: dict[str, ModelError] = {}
-        self._scales: dict[tuple[str, tuple[int, ...]], Any] = {}
+        self._scales: dict[tuple[str, tuple[int, ...]], ScaleTokens | None] = {}
 
     async def run(self, request: Request, adapter: str, on_delta: OnDelta | None) -> Reply:
         """Queue one request and wait for its reply; cancelling frees its place in the batch."""
@@ -278,7 +279,7 @@ class LocalWorker:
 
         tokenizer = self._loaded.tokenizer
         judged = self._scale_tokens(request)
-        prefix, tokens = judged if judged else ([], None)
+        prefix = judged.prefix if judged else []
         limit = self._loaded.window - request.sampling.max_tokens - len(prefix) - 16
         messages, trimmed = request.messages, 0
         prompt = encode_chat(tokenizer, messages)
@@ -294,7 +295,8 @@ class LocalWorker:
             top_p=request.sampling.top_p,
             seed=request.seed,
             stops=(*request.sampling.stop, "\n") if reason else request.sampling.stop,
-            scale_tokens=tokens,
+            scale_tokens=judged.values if judged else None,
+            longer=judged.longer if judged else None,
             forced=forced,
             adapter=self._attached.get(job.adapter, ""),
             is_cancelled=lambda: job.cancelled,
@@ -303,16 +305,18 @@ class LocalWorker:
         row.on_done = lambda: self._done(job, request, row, trimmed)
         return row
 
-    def _scale_tokens(self, request: Request) -> Any:
-        """How the scale is read by likelihood; None where it can't be, or isn't wanted."""
-        from sandbox.models.generation import scale_tokens
+    def _scale_tokens(self, request: Request) -> ScaleTokens | None:
+        """How the scale is read by likelihood; None where it can't be, or isn't wanted.
 
+        A value of two tokens is read only where no reason is to follow: both can't be forced.
+        """
         if request.scale is None or request.method != "best":
             return None
         key = (request.form[0], request.scale.values)
         if key not in self._scales:
             self._scales[key] = scale_tokens(self._loaded.tokenizer, *key)
-        return self._scales[key]
+        found = self._scales[key]
+        return None if found and found.longer and request.form[1] else found
 
     def _usage(self, job: Job, row: Any, trimmed: int) -> Usage:
         return Usage(

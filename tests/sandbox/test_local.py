@@ -164,6 +164,35 @@ def test_likelihoods_are_those_of_one_forward_pass(worker: LocalWorker) -> None:
     assert reply.usage.completion_tokens == 1
 
 
+def test_a_ten_of_two_tokens_is_parted_from_the_one_that_it_begins_with(worker: LocalWorker) -> None:
+    import torch
+
+    request = judges("Paris is the capital of France.", reason=False, scale=Scale(low=1, high=10))
+    beside = (asks(QUESTIONS[0]), judges("No.", reason=False), judges("It is Paris."))
+    reply, said, *_ = together(worker, request, *beside)
+    assert said.text == bare_generate(worker, beside[0])
+    model, tokenizer = worker._loaded.model, worker._loaded.tokenizer
+    ids = {n: tokenizer.encode(f"Rating: {n}", add_special_tokens=False) for n in range(1, 11)}
+    assert len(ids[10]) == len(ids[1]) + 1, "else this model does not cut numbers into digits"
+    prompt = encode_chat(tokenizer, request.messages) + ids[1][:-1]
+    with torch.inference_mode(), without_adapters(model):
+        first = model(torch.tensor([prompt])).logits[0, -1]
+        second = model(torch.tensor([[*prompt, ids[1][-1]]])).logits[0, -1]
+    expected = torch.softmax(first[[ids[n][-1] for n in range(1, 10)]], dim=0).tolist()
+    ten = float(torch.softmax(second, dim=0)[ids[10][-1]])
+    expected = [expected[0] * (1 - ten), *expected[1:], expected[0] * ten]
+    assert isinstance(reply.rating, Rating)
+    assert [value for value, _ in reply.rating.distribution or ()] == list(range(1, 11))
+    assert [share for _, share in reply.rating.distribution or ()] == pytest.approx(expected, abs=1e-3)
+    assert reply.usage.finish == "stop"
+
+
+def test_a_ten_of_two_tokens_is_read_from_words_where_a_reason_is_wanted(worker: LocalWorker) -> None:
+    (reply,) = together(worker, judges("It is Paris.", scale=Scale(low=1, high=10)))
+    assert reply.rating is None
+    assert reply.text
+
+
 def test_judgements_answers_and_ratings_may_be_asked_at_once(worker: LocalWorker) -> None:
     replies = together(worker, asks(QUESTIONS[0]), judges("It is Paris."), judges("No.", reason=False))
     assert replies[0].text == bare_generate(worker, asks(QUESTIONS[0]))
