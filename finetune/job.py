@@ -105,8 +105,8 @@ def check(job: Job, plan: dict[str, Any], resume: bool) -> None:
 
 
 @contextmanager
-def alone(run: Path) -> Iterator[None]:
-    """The run folder, for one training at a time. Raises ``UserError`` while another has it."""
+def alone(run: Path, told: str = "") -> Iterator[None]:
+    """The run folder, for one process at a time. Raises ``UserError``, as ``told``, while another has it."""
     run.mkdir(parents=True, exist_ok=True)
     if not is_first() or sys.platform == "win32":
         yield
@@ -117,9 +117,8 @@ def alone(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(
-                f"'{run.name}' is being trained by another process. Wait for it, or end it."
-            ) from error
+            told = told or f"'{run.name}' is being trained"
+            raise UserError(f"{told} by another process. Wait for it, or end it.") from error
         yield
 
 

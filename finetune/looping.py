@@ -8,20 +8,20 @@ It knows no terminal: who runs the sessions, and shows progress, is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from finetune import making
+from finetune import job, making
 from finetune.adapters import read_card
 from finetune.comparisons import Choice
 from finetune.datasets import require_name
 from finetune.evaluate import societies
-from finetune.evaluate.plan import Step
-from finetune.evaluate.running import versions
+from finetune.evaluate.plan import Plan, Step
+from finetune.evaluate.provenance import versions
 from finetune.groups import KINDS, Kind, Raters
 from finetune.job import PLAN, Job, write
 from finetune.making import Selection
@@ -92,6 +92,13 @@ def folder_of(settings: Settings, name: str) -> Path:
     return settings.data_dir / "loops" / require_name(name, "loop")
 
 
+@contextmanager
+def alone(settings: Settings, name: str) -> Iterator[None]:
+    """A loop, for one process at a time. Raises ``UserError`` while another has it."""
+    with job.alone(folder_of(settings, name), f"The loop '{name}' is gone on with"):
+        yield
+
+
 def begin(store: Store, settings: Settings, loop: Loop) -> State:
     """Put a loop on disk. Raises ``UserError`` if its name, or one it will give, is taken."""
     folder = folder_of(settings, loop.name)
@@ -102,10 +109,13 @@ def begin(store: Store, settings: Settings, loop: Loop) -> State:
         )
     for number in range(1, loop.iterations + 1):
         made = _name(loop, number)
-        if lineage.dataset(store.database, made) or lineage.adapter(store.database, made):
-            raise UserError(f"There is a dataset or adapter '{made}' already. Choose another --name.")
-    if any(row.name == loop.name for row in evaluations.listing(store.database)):
-        raise UserError(f"There is an evaluation '{loop.name}' already. Choose another --name.")
+        places = (making.datasets_dir(settings) / made, settings.adapters_dir / made)
+        rows = (lineage.dataset(store.database, made), lineage.adapter(store.database, made))
+        if any(rows) or any(place.exists() for place in places) or _run(settings, made).exists():
+            raise UserError(
+                f"There is a dataset, training or adapter '{made}' already. Choose another --name."
+            )
+    evaluations.require_free(store.database, loop.name)
     folder.mkdir(parents=True, exist_ok=True)
     state = State(loop=loop)
     _keep(settings, state)
@@ -182,14 +192,21 @@ def _train(store: Store, settings: Settings, loop: Loop, name: str, progress: Pr
     if lineage.adapter(store.database, name) is not None:
         return
     data = making.find(settings, name)
-    run, out = settings.data_dir / "training" / name, (settings.adapters_dir / name).absolute()
+    run, out = _run(settings, name), (settings.adapters_dir / name).absolute()
     if out.exists():  # saved, and not yet on record
         card = read_card(out)
+        if (card.base, card.lineage.digest) != (loop.base, data.card.digest):
+            raise UserError(f"{out} is another adapter than this loop's. Move it away, and go on.")
     else:
-        job = Job(data, loop.base, name, loop.training, run, out, settings.cache_dir)
+        work = Job(data, loop.base, name, loop.training, run, out, settings.cache_dir)
         with progress() as on_progress:
-            card = train(job, resume=(run / PLAN).is_file(), on_progress=on_progress)
+            card = train(work, resume=(run / PLAN).is_file(), on_progress=on_progress)
     lineage.add_adapter(store.database, name, card.base, str(out), card.model_dump_json(), data.card.digest)
+
+
+def _run(settings: Settings, name: str) -> Path:
+    """Where the work on an adapter lies."""
+    return settings.data_dir / "training" / name
 
 
 def _report(store: Store, state: State) -> EvaluationRow:
@@ -198,6 +215,11 @@ def _report(store: Store, state: State) -> EvaluationRow:
     plan = societies.plan_of(labels, loop.society, loop.command, [IN_SAMPLE], state.steps)
     plan = plan.model_copy(update={"versions": versions()})
     known = [row for row in evaluations.listing(store.database) if row.name == loop.name]
+    if known and Plan.model_validate_json(known[0].plan).sessions != labels:
+        raise UserError(
+            f"There is another evaluation '{loop.name}' by now. Delete it, and go on: sandbox evaluations "
+            f"delete {loop.name}"
+        )
     row = known[0] if known else evaluations.create(store.database, loop.name, plan.model_dump_json())
     for label, key in labels.items():
         happened = societies.events(store, key)

@@ -53,17 +53,24 @@ def _preferring(one: SelfPreference) -> str:
 
 
 def _is_poor(one: CriterionAgreement) -> bool:
+    """Whether they hardly agree, or may agree by chance alone."""
     if one.low is None or one.high is None or one.units < LEAST_UNITS:
         return False
     return one.high < POOR_ALPHA or one.low <= 0 <= one.high
 
 
 def _disagreeing(one: CriterionAgreement) -> str:
-    whom = "People and models" if one.who == "people and models" else f"The {one.who}"
+    whom = "people and models" if one.who == "people and models" else f"the {one.who}"
     interval = Measured(value=one.alpha or 0.0, low=one.low, high=one.high)
+    figure = f"alpha is {_figure(interval, 2)} over {one.units:,} messages"
+    if one.high is not None and one.high < POOR_ALPHA:
+        return (
+            f"{whom.capitalize()} hardly agree on {one.dimension}: {figure}. Say in the rubric more exactly "
+            "what the ends of its scale mean; don't build on its means."
+        )
     return (
-        f"{whom} hardly agree on {one.dimension}: alpha is {_figure(interval, 2)} over {one.units:,} "
-        "messages. Say in the rubric more exactly what the ends of its scale mean; don't build on its means."
+        f"It can't be told whether {whom} agree on {one.dimension} more than by chance: {figure}. Gather "
+        "more ratings before you build on its means."
     )
 
 

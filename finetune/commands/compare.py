@@ -8,8 +8,16 @@ from typing import Any
 
 import click
 
-from finetune.commands.reporting import begun, command_line, fresh_name, require_packages, tell
+from finetune.commands.reporting import (
+    begun,
+    command_line,
+    fresh_name,
+    only_with_resume,
+    require_packages,
+    tell,
+)
 from finetune.datasets import require_name
+from finetune.evaluate.plan import Plan
 from sandbox.commands.console import (
     STOPPED,
     again,
@@ -63,8 +71,7 @@ def compare(
 
     with opened(settings) as store:
         if resume:
-            if session or given:
-                raise click.UsageError("With --resume, session and adapter are those that it began with.")
+            only_with_resume("budget", "out")
             row = begun(store, resume, "compare")
         else:
             if not session or not given:
@@ -72,9 +79,18 @@ def compare(
             name = require_name(name or fresh_name(), "comparison")
             named = tuple(part.strip() for part in agents.split(",") if part.strip())
             plan, to_run = comparing.prepare(
-                store, settings, session, given, seats=named, afresh=afresh, command=command_line()
+                store,
+                settings,
+                session,
+                given,
+                seats=named,
+                afresh=afresh,
+                budget=budget,
+                command=command_line(),
             )
             row = comparing.create(store, name, plan, to_run)
+        if budget is None:
+            budget = Plan.model_validate_json(row.plan).options.budget
         go_on = again(f"compare --resume {row.name}")
         run = runner(store, settings, budget=budget, quiet=as_json)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,16 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from finetune.commands.progress import shown
-from finetune.commands.reporting import begun, command_line, fresh_name, print_report, require_packages, tell
+from finetune.commands.reporting import (
+    begun,
+    command_line,
+    fresh_name,
+    only_with_resume,
+    print_report,
+    report_folder,
+    require_packages,
+    tell,
+)
 from finetune.datasets import require_name
 from finetune.evaluate import people, suites
 from finetune.evaluate.plan import Options, Plan
@@ -57,7 +67,7 @@ def _suites_told() -> str:
 @click.option("--judge", default="", metavar="MODEL", help="Who rates the answers of hh and hh-a.")
 @click.option("--force", is_flag=True, help="Let a model judge itself.")
 @click.option("--limit", type=POSITIVE, help="Items a suite, drawn by the seed.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--chat", is_flag=True, help="Put standard suites into the chat template; else plain text.")
 @click.option("--keep-seen", is_flag=True, help="Keep items that an adapter was trained on.")
 @click.option("--max-tokens", type=POSITIVE, default=128, show_default=True, help="Of an answer.")
@@ -100,8 +110,7 @@ def evaluate(
 
     with opened(settings) as store:
         if resume:
-            if models or named:
-                raise click.UsageError("With --resume the models and suites are those that it began with.")
+            only_with_resume("budget", "out")
             row = begun(store, resume, "evaluate")
             plan = Plan.model_validate_json(row.plan)
             if given["budget"] is not None:
@@ -113,11 +122,9 @@ def evaluate(
             _require_other_judge(running.judges_itself(options), options.judge, force)
             name = require_name(name or fresh_name(), "evaluation")
             prepared = running.prepare(store, settings, options, command_line())
-            digests = running.digests(settings, options.models)
-            prepared.plan = prepared.plan.model_copy(update={"digests": digests})
             row = records.create(store.database, name, prepared.plan.model_dump_json())
         if not as_json:
-            _tell_plan(row.name, estimating.estimate(prepared), prepared.plan)
+            _tell_plan(row.name, estimating.estimate(prepared, running.done_of(store, row)))
         _carry_out(store, settings, row, prepared, out, as_json=as_json)
 
 
@@ -214,7 +221,10 @@ def delete(name: str, yes: bool, settings: Settings) -> None:
         if not yes:
             click.confirm(printable(f"Delete {row.name} for good?"), abort=True)
         records.delete(store.database, row.name)
-    click.echo(f"{row.name} is deleted.")
+        folder = report_folder(settings, row.name)
+        if (folder / "report.json").is_file():
+            shutil.rmtree(folder)
+    click.echo(printable(f"{row.name} is deleted; a report in another folder (--out) is not."))
 
 
 def _options(
@@ -228,9 +238,10 @@ def _options(
     for place in data:
         key, mark, value = place.partition("=")
         if mark and (key in suites.OFFERED):
-            places[key] = value
-        elif Path(place).expanduser().is_dir():
-            places[""] = place
+            file = Path(value).expanduser()
+            places[key] = str(file.resolve()) if file.exists() else value
+        elif (folder := Path(place).expanduser()).is_dir():
+            places[""] = str(folder.resolve())
         else:
             raise UserError(f"--data {place} is neither a folder nor SUITE=FILE.")
     try:
@@ -248,14 +259,15 @@ def _require_other_judge(selves: Sequence[str], judge: str, force: bool) -> None
         )
 
 
-def _tell_plan(name: str, estimate: Any, plan: Plan) -> None:
+def _tell_plan(name: str, estimate: Any) -> None:
     console = terminal()
     parts = []
     if estimate.scored:
         parts.append(f"{counted(estimate.scored, 'item')} to score")
     if estimate.answers:
-        parts.append(f"{counted(estimate.answers, 'answer')}, {counted(estimate.ratings, 'rating')}")
-        parts.append(f"about ${estimate.cost:.2f} at most")
-    console.print(safe(f"Evaluation {name}: {'; '.join(parts)}"))
+        parts.append(counted(estimate.answers, "answer"))
+    if estimate.ratings:
+        parts.append(f"{counted(estimate.ratings, 'rating')}, about ${estimate.cost:.2f} at most")
+    console.print(safe(f"Evaluation {name}: {'; '.join(parts) or 'all is measured'}"))
     if estimate.unpriced:
         console.print(safe(f"No price is known of {', '.join(estimate.unpriced)}.", "dim"))

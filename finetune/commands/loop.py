@@ -13,9 +13,10 @@ from finetune import looping
 from finetune.commands import choosing
 from finetune.commands.compare import runner
 from finetune.commands.progress import shown
-from finetune.commands.reporting import command_line, fresh_name, require_packages, tell
+from finetune.commands.reporting import command_line, fresh_name, only_with_resume, require_packages, tell
 from finetune.commands.train import require_reporters
 from finetune.commands.training_options import with_training
+from finetune.datasets import require_name
 from finetune.groups import KINDS, Raters
 from finetune.looping import Loop, State
 from finetune.settings import TrainingOptions
@@ -24,8 +25,10 @@ from sandbox.commands.console import STOPPED, again, opened, safe, terminal, wit
 from sandbox.commands.run import ROUNDS
 from sandbox.errors import BudgetExhausted
 from sandbox.models.catalog import require_adapters
+from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.societyfile import Overrides
+from sandbox.store.tables import EvaluationRow
 from sandbox.text import printable
 
 
@@ -91,50 +94,53 @@ def loop(
 
     require_local()
     require_reporters(training.report_to)
+    overrides = Overrides(rounds=rounds, per_seat=per_seat, seats=seats, questions=questions)
     with opened(settings) as store:
         if resume:
-            if file:
-                raise click.UsageError("With --resume, the society is the one that the loop began with.")
-            state = looping.find(settings, resume)
-            budget = state.loop.budget if budget is None else budget
+            only_with_resume("budget", "out")
+            begun = looping.find(settings, resume).loop
         else:
-            society = read_society(
-                file or "society.toml",
-                Overrides(rounds=rounds, per_seat=per_seat, seats=seats, questions=questions),
-            )
+            society = read_society(file or "society.toml", overrides)
             require_adapters(settings, society.models())
-            state = looping.begin(
-                store,
-                settings,
-                Loop(
-                    name=name or fresh_name(),
-                    society=society,
-                    base=looping.base_in(society, base),
-                    iterations=iterations,
-                    kinds=kinds,
-                    raters=raters,
-                    with_peers=with_peers,
-                    recent=recent,
-                    training=training,
-                    budget=budget,
-                    command=command_line(),
-                ),
+            begun = Loop(
+                name=require_name(name or fresh_name(), "loop"),
+                society=society,
+                base=looping.base_in(society, base),
+                iterations=iterations,
+                kinds=kinds,
+                raters=raters,
+                with_peers=with_peers,
+                recent=recent,
+                training=training,
+                budget=budget,
+                command=command_line(),
             )
-        go_on = again(f"loop --resume {state.loop.name}")
-        run = runner(store, settings, budget=budget, quiet=as_json)
-        try:
-            row = looping.carry_out(store, settings, state, run, partial(shown, quiet=as_json))
-        except KeyboardInterrupt:
-            row = None
-        except BudgetExhausted as error:
-            click.echo(printable(f"Paused: {error} Go on with: {go_on} --budget USD"), err=True)
-            sys.exit(BudgetExhausted.exit_code)
-        if row is None:
-            click.echo(f"Stopped; what was done is kept. Go on with: {go_on}", err=True)
-            sys.exit(STOPPED)
+        with looping.alone(settings, begun.name):
+            state = looping.find(settings, resume) if resume else looping.begin(store, settings, begun)
+            budget = begun.budget if budget is None else budget
+            row = _carry_out(store, settings, state, budget, quiet=as_json)
         tell(store, settings, row, out, as_json=as_json)
     if not as_json:
         _try_next(state)
+
+
+def _carry_out(
+    store: Store, settings: Settings, state: State, budget: float | None, *, quiet: bool
+) -> EvaluationRow:
+    """Do what is missing. Exits where it is stopped, or the budget is spent."""
+    go_on = again(f"loop --resume {state.loop.name}")
+    run = runner(store, settings, budget=budget, quiet=quiet)
+    try:
+        row = looping.carry_out(store, settings, state, run, partial(shown, quiet=quiet))
+    except KeyboardInterrupt:
+        row = None
+    except BudgetExhausted as error:
+        click.echo(printable(f"Paused: {error} Go on with: {go_on} --budget USD"), err=True)
+        sys.exit(BudgetExhausted.exit_code)
+    if row is None:
+        click.echo(f"Stopped; what was done is kept. Go on with: {go_on}", err=True)
+        sys.exit(STOPPED)
+    return row
 
 
 def _try_next(state: State) -> None:

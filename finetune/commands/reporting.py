@@ -9,11 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import click
+from click.core import ParameterSource
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from finetune.evaluate.plan import Plan, SuitePlan
-from sandbox.commands.console import counted, print_json, safe, terminal
+from sandbox.commands.console import counted, masked, print_json, safe, terminal
 from sandbox.errors import MissingExtra, UserError
 from sandbox.running import Store
 from sandbox.settings import Settings
@@ -30,14 +32,29 @@ def require_packages() -> None:
             raise MissingExtra("Evaluation", INSTALL)
 
 
+def only_with_resume(*allowed: str) -> None:
+    """Refuse options that what was begun has already. Raises ``click.UsageError``."""
+    context = click.get_current_context()
+    free = {*allowed, "resume", "as_json", "db"}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name not in free and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            told = (
+                parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[0]
+            )
+            raise click.UsageError(
+                f"What is gone on with has its {told} already. With --resume leave it out."
+            )
+
+
 def fresh_name() -> str:
     """A name after the time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def command_line() -> str:
-    """The command as it was given."""
-    return "sandbox " + shlex.join(sys.argv[1:])
+    """The command as it was given, without a database's password."""
+    return "sandbox " + shlex.join(map(masked, sys.argv[1:]))
 
 
 def begun(store: Store, name: str, command: str) -> EvaluationRow:
@@ -50,6 +67,11 @@ def begun(store: Store, name: str, command: str) -> EvaluationRow:
     return row
 
 
+def report_folder(settings: Settings, name: str) -> Path:
+    """Where an evaluation's report is, unless it is told otherwise."""
+    return settings.data_dir / "evaluations" / name
+
+
 def tell(store: Store, settings: Settings, row: EvaluationRow, out: Path | None, *, as_json: bool) -> None:
     """Write an evaluation's report, and print what it says."""
     from finetune.evaluate import report, societies
@@ -58,7 +80,7 @@ def tell(store: Store, settings: Settings, row: EvaluationRow, out: Path | None,
     measured = records.measured(store.database, row, with_detail=True)
     monitored = societies.monitored(store, plan)
     found = report.make(row.name, row.created, row.finished, plan, measured, monitored)
-    folder = out or settings.data_dir / "evaluations" / row.name
+    folder = out or report_folder(settings, row.name)
     report.write(found, folder)
     if as_json:
         print_json(found.model_dump(mode="json") | {"folder": str(folder)})

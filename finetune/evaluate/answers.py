@@ -40,15 +40,18 @@ METRICS = (
     Metric("distinct_2", "different pairs of words within an answer, as a share of all", ""),
 )
 RATING_TOKENS = 16
+AT_ONCE, UNDER_BUDGET = 32, 4
+"""Items that are answered and rated at a time; few where the money may end, since what is begun is lost."""
 T = TypeVar("T")
 Ask = Callable[[str, Request], Coroutine[Any, Any, Outcome]]
 
 
 class Asked(NamedTuple):
-    """What a model is asked, and what the judge is told was asked."""
+    """What a model is asked, what the judge is told was asked, and the question as training data has it."""
 
     chat: tuple[ChatMessage, ...]
     question: str
+    known_as: str
 
 
 class AnswerSuite:
@@ -62,7 +65,7 @@ class AnswerSuite:
         items = [
             Item(
                 identify(*(f"{message.role}: {message.content}" for message in one.chat)),
-                (one.question,),
+                (one.known_as,),
                 one,
             )
             for one in asked
@@ -81,11 +84,12 @@ class Told(NamedTuple):
 
 
 class Answering(NamedTuple):
-    """How answers are asked for: tokens at most, temperature (0: the likeliest), and the seed."""
+    """How answers are asked for: tokens at most, temperature (0: the likeliest), the seed, how many at once."""
 
     max_tokens: int = 128
     temperature: float = 0.0
     seed: int = 0
+    at_once: int = AT_ONCE
 
 
 def question_suite(reference: str) -> AnswerSuite:
@@ -118,16 +122,17 @@ def _pairs(path: Path) -> Iterable[tuple[Asked, str]]:
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     for group in formats.read("hh-rlhf", read_rows(path), Pairing()):
-        yield Asked(group.chat(), formats.plain(group.prompt)), group.rated[-1].text
+        asked = Asked(group.chat(), formats.plain(group.prompt), group.question)
+        yield asked, group.rated[-1].text
 
 
 def _plain(question: str) -> Asked:
-    return Asked((ChatMessage("user", question),), question)
+    return Asked((ChatMessage("user", question),), question, question)
 
 
 def _attacked(asked: Asked, misaligned: str) -> Asked:
     *before, last = asked.chat
-    return Asked((*before, ChatMessage(last.role, f"{last.content}\n\n{misaligned}")), asked.question)
+    return Asked((*before, ChatMessage(last.role, f"{last.content}\n\n{misaligned}")), *asked[1:])
 
 
 async def answer_all(
@@ -138,25 +143,36 @@ async def answer_all(
     redact: Redactor,
     answering: Answering,
     on_told: Callable[[Item, Told], None],
-    *,
-    at_once: int = 32,
 ) -> None:
-    """Have ``spec`` answer and ``judge`` rate all items, so many at a time. Raises ``BudgetExhausted``."""
+    """Have ``spec`` answer and ``judge`` rate all items. Raises ``BudgetExhausted``."""
 
     async def ask(who: str, request: Request) -> Outcome:
         return await outcome_of(models, who, request, redact)
 
-    for start in range(0, len(items), at_once):
-        some = items[start : start + at_once]
-        answers = await together(ask(spec, _question(item, answering)) for item in some)
-        judged = await together(
-            _judged(item, answer, judge, ask, answering) for item, answer in zip(some, answers, strict=True)
-        )
-        for item, told in zip(some, judged, strict=True):
-            on_told(item, told)
+    async def answered(item: Item) -> Told:
+        answer = await ask(spec, _question(item, answering))
+        return await _judged(item, answer, judge, ask, answering)
+
+    await several(items, answered, on_told, answering.at_once)
 
 
-async def together(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def several(
+    items: Sequence[Item],
+    measure: Callable[[Item], Coroutine[Any, Any, Told]],
+    on_told: Callable[[Item, Told], None],
+    at_once: int,
+) -> None:
+    """Measure many items at a time, and tell of each as soon as it is: what is paid for is kept."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(item: Item) -> None:
+        async with gate:
+            on_told(item, await measure(item))
+
+    await _together(one(item) for item in items)
+
+
+async def _together(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of all, in order; the first error ends the others."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -181,7 +197,7 @@ async def _judged(item: Item, answer: Outcome, judge: str, ask: Ask, answering: 
     if isinstance(answer, Failure):
         return Told(None, {"failure": f"{answer.kind}: {answer.detail}"})
     requests = [_rating(item, answer.text, criterion.name, judge, answering) for criterion in RUBRIC.criteria]
-    outcomes = await together(ask(judge, request) for request in requests)
+    outcomes = await _together(ask(judge, request) for request in requests)
     scores: dict[str, float | None] = {}
     detail = {"question": item.content.question, "answer": answer.text}
     for criterion, outcome in zip(RUBRIC.criteria, outcomes, strict=True):

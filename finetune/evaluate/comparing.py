@@ -12,7 +12,7 @@ from finetune.adapters import read_card
 from finetune.evaluate import societies
 from finetune.evaluate.items import normal
 from finetune.evaluate.plan import Plan
-from finetune.evaluate.running import seen, versions
+from finetune.evaluate.provenance import seen, versions
 from sandbox.errors import UserError
 from sandbox.models.catalog import require_adapters
 from sandbox.models.spec import base_of, parse
@@ -45,6 +45,7 @@ def prepare(
     *,
     seats: Sequence[str] = (),
     afresh: bool = False,
+    budget: float | None = None,
     command: str = "",
 ) -> tuple[Plan, list[Society]]:
     """What is to be compared, and the societies that are yet to run: the plan's last sessions have no key.
@@ -61,8 +62,10 @@ def prepare(
     before = progress.society.model_copy(update={"seed": progress.seed, "rounds": progress.rounds_done})
     after = societies.speaking(before, model, base, seats)
     require_adapters(settings, after.models())
+    if not (changed := _changed(before, after)):
+        raise UserError(f"The agents of {row.key} speak through {model} already: nothing to compare.")
     reused = not afresh and societies.is_untouched(events)
-    notes = [f"Answer through {model}: {', '.join(_changed(before, after))}. Who rates is the same."]
+    notes = [f"Answer through {model}: {', '.join(changed)}. Who rates is the same."]
     if not reused and not afresh:
         notes.append(
             f"People took part in {row.key}, or it was changed on its way, so it was run again without that."
@@ -74,15 +77,18 @@ def prepare(
             f"{given} was trained on {trained} of the {len(asked)} questions: on those, the difference is no "
             "evidence of what it does with new ones."
         )
-    labels = {"without": row.key if reused else "", f"with {given}": ""}
+    label = f"with {given}" + (f" in {', '.join(seats)}" if seats else "")
+    labels = {"without": row.key if reused else "", label: ""}
     plan = societies.plan_of(labels, before, command, [*notes, *told])
     kept = (row.key,) if reused else ()
-    plan = plan.model_copy(update={"versions": versions(), "stored": kept})
+    options = plan.options.model_copy(update={"budget": budget})
+    plan = plan.model_copy(update={"versions": versions(), "stored": kept, "options": options})
     return plan, [*([] if reused else [before]), after]
 
 
 def create(store: Store, name: str, plan: Plan, to_run: Sequence[Society]) -> EvaluationRow:
-    """Put the comparison and its sessions on record."""
+    """Put the comparison and its sessions on record. Raises ``UserError`` if the name is taken."""
+    evaluations.require_free(store.database, name)
     keys = iter([sessions.create(store.database, store.log, society, lease=False).key for society in to_run])
     named = {label: key or next(keys) for label, key in plan.sessions.items()}
     plan = plan.model_copy(update={"sessions": named})
@@ -106,4 +112,5 @@ def carry_out(store: Store, row: EvaluationRow, run: Run) -> bool:
 
 
 def _changed(before: Society, after: Society) -> list[str]:
-    return [then.name for then, now in zip(before.agents, after.agents, strict=True) if then != now]
+    pairs = zip(before.agents, after.agents, strict=True)
+    return [then.name for then, now in pairs if then.model != now.model]

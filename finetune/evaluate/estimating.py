@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from typing import NamedTuple
 
-from finetune.evaluate import suites
 from finetune.evaluate.answers import RATING_TOKENS, RUBRIC, AnswerSuite
 from finetune.evaluate.people import PeopleSuite
-from finetune.evaluate.running import Prepared
+from finetune.evaluate.running import Prepared, missing
 from sandbox.estimate import price
+
+_CHARACTERS = 4
+"""Characters a token has, about."""
+_OVERHEAD = 200
+"""Tokens that a judge's prompt has besides question and answer."""
 
 
 class Estimate(NamedTuple):
@@ -21,36 +27,43 @@ class Estimate(NamedTuple):
     unpriced: tuple[str, ...]
 
 
-def estimate(prepared: Prepared) -> Estimate:
-    """An upper estimate before it is begun: every answer at its full length."""
+def estimate(prepared: Prepared, done: Collection[tuple[str, str, str]] = ()) -> Estimate:
+    """An upper estimate of what is missing: every answer at its full length.
+
+    ``done`` are the models, suites and items that are measured already.
+    """
     options = prepared.plan.options
-    models = len(options.models)
-    scored = sum(len(one.items) for name, one in prepared.suites.items() if not suites.talks(name))
-    asked = [one for one in prepared.suites.values() if isinstance(one.suite, AnswerSuite)]
-    judges = [one for one in prepared.suites.values() if isinstance(one.suite, PeopleSuite)]
-    count = sum(len(one.items) for one in asked)
-    tokens = sum(
-        sum(len(message.content) for message in item.content.chat) // 4 + 1
-        for one in asked
-        for item in one.items
-    )
-    ratings = count * len(RUBRIC.criteria)
-    parts = dict.fromkeys(options.models, (tokens, count * options.max_tokens)) if count else {}
-    if count:
-        prompts = len(RUBRIC.criteria) * models * (tokens + count * (options.max_tokens + 200))
-        known = parts.get(options.judge, (0, 0))
-        parts[options.judge] = (known[0] + prompts, known[1] + models * ratings * RATING_TOKENS)
-    rated = [item.content for one in judges for item in one.items]
-    lengths = sum((len(one.question) + len(one.text)) // 4 + 200 for one in rated)
-    for model in options.models if rated else ():
-        known = parts.get(model, (0, 0))
-        parts[model] = (known[0] + lengths, known[1] + len(rated) * RATING_TOKENS)
-    ratings += len(rated)
+    prompts: Counter[str] = Counter()
+    completions: Counter[str] = Counter()
+    scored = answers = ratings = 0
+    for model, by_suite in missing(prepared, done).items():
+        for name, items in by_suite.items():
+            match prepared.suites[name].suite:
+                case AnswerSuite():
+                    asked = sum(_tokens(message.content) for item in items for message in item.content.chat)
+                    answers += len(items)
+                    ratings += len(items) * len(RUBRIC.criteria)
+                    prompts[model] += asked
+                    completions[model] += len(items) * options.max_tokens
+                    read = asked + len(items) * (options.max_tokens + _OVERHEAD)
+                    prompts[options.judge] += len(RUBRIC.criteria) * read
+                    completions[options.judge] += len(RUBRIC.criteria) * len(items) * RATING_TOKENS
+                case PeopleSuite():
+                    rated = [item.content for item in items]
+                    ratings += len(rated)
+                    prompts[model] += sum(_tokens(one.question + one.text) + _OVERHEAD for one in rated)
+                    completions[model] += len(rated) * RATING_TOKENS
+                case _:
+                    scored += len(items)
     cost, unpriced = 0.0, []
-    for model, (prompt, completion) in parts.items():
-        found = price(model, prompt, completion)
+    for model in sorted(prompts):
+        found = price(model, prompts[model], completions[model])
         if found is None:
             unpriced.append(model)
         else:
             cost += found
-    return Estimate(scored * models, count * models, ratings * models, round(cost, 4), tuple(unpriced))
+    return Estimate(scored, answers, ratings, round(cost, 4), tuple(unpriced))
+
+
+def _tokens(text: str) -> int:
+    return len(text) // _CHARACTERS + 1

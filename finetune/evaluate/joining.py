@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from finetune.evaluate import report, societies
-from finetune.evaluate.plan import Plan
+from finetune.evaluate.plan import Plan, SuitePlan
 from finetune.evaluate.report import Report
 from sandbox.errors import UserError
 from sandbox.running import Store
 from sandbox.store import evaluations
 from sandbox.store.evaluations import Measured
+from sandbox.store.tables import EvaluationRow
 
 _ALIKE = ("judge", "chat", "dtype", "max_tokens", "temperature")
 
 
+class _Part(NamedTuple):
+    """One of the evaluations; ``called`` maps its models to what they are called beside the others."""
+
+    row: EvaluationRow
+    plan: Plan
+    called: Mapping[str, str]
+
+
 def joined(store: Store, names: Sequence[str]) -> Report:
     """One report of several evaluations. Raises ``UserError`` where they have nothing in common."""
-    rows = [evaluations.find(store.database, name) for name in dict.fromkeys(names)]
-    plans = [Plan.model_validate_json(row.plan) for row in rows]
-    first = plans[0]
-    for row, plan in zip(rows[1:], plans[1:], strict=True):
-        for option in _ALIKE:
-            if getattr(plan.options, option) != getattr(first.options, option):
-                raise UserError(f"{row.name} was measured with another {option}, so it can't be compared.")
-    named = _sessions(plans)
-    shared = [suite for suite in first.suites if all(suite.name in _names(plan) for plan in plans)]
+    parts = _parts(store, names)
+    first = parts[0]
+    for part in parts[1:]:
+        _require_alike(first, part)
+    told = " and ".join(part.row.name for part in parts)
+    shared = [s for s in first.plan.suites if all(_suite(part.plan, s.name) for part in parts)]
     if not shared:
-        raise UserError(f"{', '.join(row.name for row in rows)} have no suite in common.")
+        raise UserError(f"{told} have no suite in common.")
     found: dict[tuple[str, str, str], Measured] = {}
-    for row in rows:
-        for one in evaluations.measured(store.database, row, with_detail=True):
+    for part in parts:
+        for one in evaluations.measured(store.database, part.row, with_detail=True):
+            one = one._replace(model=part.called[one.model])
             found.setdefault((one.model, one.suite, one.item), one)
-    models = tuple(dict.fromkeys(model for plan in plans for model in plan.options.models))
+    models = tuple(dict.fromkeys(name for part in parts for name in part.called.values()))
     kept, counted = [], []
     for suite in shared:
         by_model = [
@@ -41,36 +49,81 @@ def joined(store: Store, names: Sequence[str]) -> Report:
         common = set.intersection(*by_model)
         if common:
             kept += [one for (_, name, item), one in found.items() if name == suite.name and item in common]
-            counted.append(suite.model_copy(update={"items": len(common)}))
+            counted.append(suite.model_copy(update={"items": len(common), "dropped": {}}))
     if not counted:
-        raise UserError(f"{', '.join(row.name for row in rows)} have measured no item in common.")
-    options = first.options.model_copy(update={"models": models, "limit": None})
-    plan = first.model_copy(
-        update={"options": options, "suites": tuple(counted), "command": "", "sessions": named}
+        raise UserError(f"{told} have measured no item in common.")
+    plan = first.plan.model_copy(
+        update={
+            "options": first.plan.options.model_copy(update={"models": models, "limit": None}),
+            "suites": tuple(counted),
+            "command": "",
+            "sessions": {p.called[label]: key for p in parts for label, key in p.plan.sessions.items()},
+            "lineage": (),
+            "digests": {name: digest for part in parts for name, digest in part.plan.digests.items()},
+            "notes": tuple(dict.fromkeys(note for part in parts for note in _notes(part))),
+        }
     )
-    finished = max((row.finished for row in rows if row.finished), default=None)
-    return report.make(
-        " + ".join(row.name for row in rows),
-        rows[0].created,
-        finished,
-        plan,
-        kept,
-        societies.monitored(store, plan),
-    )
+    ends = [part.row.finished for part in parts]
+    finished = None if None in ends else max(end for end in ends if end)
+    name = " + ".join(part.row.name for part in parts)
+    return report.make(name, first.row.created, finished, plan, kept, societies.monitored(store, plan))
 
 
-def _names(plan: Plan) -> set[str]:
-    return {suite.name for suite in plan.suites}
+def _parts(store: Store, names: Sequence[str]) -> list[_Part]:
+    """The evaluations. A label that stands for another session before gets its evaluation's name."""
+    parts: list[_Part] = []
+    known: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        row = evaluations.find(store.database, name)
+        plan = Plan.model_validate_json(row.plan)
+        called = {}
+        for model in plan.options.models:
+            key = plan.sessions.get(model, "")
+            is_other = known.setdefault(model, key) != key
+            called[model] = f"{model} ({row.name})" if is_other else model
+        parts.append(_Part(row, plan, called))
+    return parts
 
 
-def _sessions(plans: Sequence[Plan]) -> dict[str, str]:
-    """The sessions that labels stand for. Raises ``UserError`` where one stands for several."""
-    named: dict[str, str] = {}
-    for plan in plans:
-        for label, key in plan.sessions.items():
-            if named.setdefault(label, key) != key:
-                raise UserError(
-                    f"'{label}' is {named[label]} in one of them and {key} in another, so they can't be told "
-                    "together."
-                )
-    return named
+def _require_alike(first: _Part, other: _Part) -> None:
+    """Raise ``UserError`` if two evaluations measured in different ways."""
+    differs = [
+        option
+        for option in _ALIKE
+        if getattr(first.plan.options, option) != getattr(other.plan.options, option)
+    ]
+    if first.plan.raters != other.plan.raters:
+        differs.append("raters")
+    for suite in first.plan.suites:
+        same = _suite(other.plan, suite.name)
+        if same is None:
+            continue
+        if suite.figures != same.figures:
+            differs.append(f"criteria or scale of {suite.name}")
+        elif suite.name == societies.SUITE and suite.digest != same.digest:
+            differs.append("society, questions or seed")
+    shared = first.plan.digests.keys() & other.plan.digests.keys()
+    differs += [
+        f"weights of {name}"
+        for name in sorted(shared)
+        if first.plan.digests[name] != other.plan.digests[name]
+    ]
+    if differs:
+        raise UserError(
+            f"{other.row.name} was measured with another {' and another '.join(differs)} than "
+            f"{first.row.name}, so they can't be told together."
+        )
+
+
+def _suite(plan: Plan, name: str) -> SuitePlan | None:
+    return next((suite for suite in plan.suites if suite.name == name), None)
+
+
+def _notes(part: _Part) -> list[str]:
+    """What is to be known of an evaluation, with its name where it is of that one only."""
+    own = [note if note == societies.CAVEAT else f"{part.row.name}: {note}" for note in part.plan.notes]
+    return own + [
+        f"{part.row.name}: {suite.name}: left out {count}: {reason}."
+        for suite in part.plan.suites
+        for reason, count in suite.dropped.items()
+    ]

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from finetune.evaluate.answers import RATING_TOKENS, Told, rating_in, together
+from finetune.evaluate.answers import RATING_TOKENS, Answering, Told, rating_in, several
 from finetune.evaluate.items import ALPHA, Item, Metric, Source, digest, identify
 from sandbox import events as ev
 from sandbox.asking import to_observe
@@ -58,12 +58,9 @@ class PeopleSuite:
             else:
                 given[vote.target, vote.dimension].append(vote.value)
         self.items: Sequence[Item] = [
-            Item(
-                identify(target, dimension),
-                (),
-                Rated(*said[target], dimension, sum(values) / len(values)),
-            )
+            Item(identify(session, target, *map(str, rated)), (), rated)
             for (target, dimension), values in sorted(given.items())
+            if (rated := Rated(*said[target], dimension, sum(values) / len(values)))
         ]
         if not self.items:
             raise UserError(f"No person rated a message of {session} that a judge could rate too.")
@@ -83,27 +80,25 @@ class PeopleSuite:
         spec: str,
         models: Callable[[str], Model],
         redact: Redactor,
-        seed: int,
+        answering: Answering,
         on_told: Callable[[Item, Told], None],
-        *,
-        at_once: int = 32,
     ) -> None:
-        """Have ``spec`` rate the items, so many at a time. Raises ``BudgetExhausted``."""
-        for start in range(0, len(items), at_once):
-            some = items[start : start + at_once]
-            asked = (outcome_of(models, spec, self._request(item, spec, seed), redact) for item in some)
-            for item, outcome in zip(some, await together(asked), strict=True):
-                if isinstance(outcome, Failure):
-                    on_told(item, Told(None, {"failure": f"{outcome.kind}: {outcome.detail}"}))
-                    continue
-                value, people = rating_in(outcome, self.rubric.scale), item.content.people
-                scores = {
-                    "judge": value,
-                    "people": people,
-                    "apart": None if value is None else abs(value - people),
-                    "unparsed": float(value is None),
-                }
-                on_told(item, Told(scores, {"as told": outcome.text}))
+        """Have ``spec`` rate the items. Raises ``BudgetExhausted``."""
+
+        async def rated(item: Item) -> Told:
+            outcome = await outcome_of(models, spec, self._request(item, spec, answering.seed), redact)
+            if isinstance(outcome, Failure):
+                return Told(None, {"failure": f"{outcome.kind}: {outcome.detail}"})
+            value, people = rating_in(outcome, self.rubric.scale), item.content.people
+            scores = {
+                "judge": value,
+                "people": people,
+                "apart": None if value is None else abs(value - people),
+                "unparsed": float(value is None),
+            }
+            return Told(scores, {"as told": outcome.text})
+
+        await several(items, rated, on_told, answering.at_once)
 
     def _request(self, item: Item, spec: str, seed: int) -> Request:
         rated: Rated = item.content

@@ -29,7 +29,7 @@ class Figure(_Part):
 
 
 class SuitePlan(_Part):
-    """A suite as it is measured: ``digest`` is that of its items before the limit, ``items`` how many count.
+    """A suite as it is measured: ``digest`` is that of the items that count, ``items`` how many they are.
 
     ``dropped`` counts what was left out, by reason.
     """
@@ -54,7 +54,7 @@ class Options(_Part):
     data: dict[str, str] = Field(default_factory=dict)
     judge: str = ""
     limit: int | None = Field(default=None, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     chat: bool = False
     keep_seen: bool = False
     max_tokens: int = Field(default=128, ge=1, le=100_000)
@@ -72,7 +72,7 @@ class Step(_Part):
 
 
 class Plan(_Part):
-    """An evaluation. ``digests`` are those of models' weights, ``versions`` of the packages that measured.
+    """An evaluation. ``digests`` are those of weights, ``versions`` of the packages that measured.
 
     Where societies are compared, ``sessions`` maps the label of each, which stands for a model, to its key;
     ``raters`` are the models that rate in them; ``stored`` are those keys that were there before, and are not

@@ -40,8 +40,8 @@ def forest(report: Report, suite: SuitePlan) -> str:
 def _draw(axes: Any, report: Report, suite: str, metric: str) -> None:
     """One metric: a row for every model."""
     models = report.models
-    axes.set_title(metric, fontsize=9, fontweight="bold")
-    axes.set_yticks(range(len(models)), models, fontsize=8)
+    axes.set_title(metric, fontsize=9, fontweight="bold", parse_math=False)
+    axes.set_yticks(range(len(models)), models, fontsize=8, parse_math=False)
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.tick_params(axis="x", labelsize=7)
     axes.grid(axis="x", color="0.85", linewidth=0.6)

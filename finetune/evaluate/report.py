@@ -176,7 +176,7 @@ def _alpha(
     judge = by_cell.get((suite, "judge", model), {})
     people = by_cell.get((suite, "people", model), {})
     units = [
-        {"judge": value, "people": float(round(known))}
+        {"judge": float(round(value)), "people": float(round(known))}
         for item, value in sorted(judge.items())
         if value is not None and (known := people.get(item)) is not None
     ]
@@ -322,6 +322,9 @@ def _render(template: str, report: Report, *, autoescape: bool, **more: Any) -> 
     return environment.get_template(template).render(report=report, **helpers, **more)
 
 
+_MARKED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "&": "&amp;", "`": "\\`", "\n": " "})
+
+
 def _cell_text(text: str) -> str:
-    """Text as it can stand in a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Text from elsewhere as it can stand in Markdown, in a table too."""
+    return text.translate(_MARKED)

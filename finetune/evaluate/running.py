@@ -7,33 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from finetune import datasets
 from finetune.evaluate import suites
-from finetune.evaluate.answers import Answering, AnswerSuite, Told, answer_all
-from finetune.evaluate.items import ChoiceSuite, Item, Likelihood, chosen, normal
+from finetune.evaluate.answers import AT_ONCE, UNDER_BUDGET, Answering, AnswerSuite, Told, answer_all
+from finetune.evaluate.items import ChoiceSuite, Item, Likelihood, chosen, digest, normal
 from finetune.evaluate.people import PeopleSuite
 from finetune.evaluate.plan import Figure, Options, Plan, SuitePlan
+from finetune.evaluate.provenance import digests, seen, versions
 from finetune.job import base_name
-from sandbox.errors import MissingExtra, ModelRefused, UserError
-from sandbox.models import fingerprint, weights
+from sandbox.errors import UserError
+from sandbox.models import weights
 from sandbox.models.catalog import Catalog, require_adapters
 from sandbox.models.limits import Ledger
 from sandbox.models.spec import Spec, parse
 from sandbox.running import Store
 from sandbox.settings import Settings, redactor
 from sandbox.society import Limits
-from sandbox.store import evaluations, lineage
+from sandbox.store import evaluations
 from sandbox.store.evaluations import Measured
 from sandbox.store.tables import EvaluationRow
 
 SEEN = "items that an adapter was trained on"
-_PACKAGES = ("social-sandbox", "torch", "transformers", "peft", "lm_eval", "litellm")
 
 
 class Progress(NamedTuple):
@@ -65,15 +62,14 @@ class Prepared:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it: how many failed, by reason, and in which way likelihoods were computed, by model."""
+    """What came of it: how many items failed, by reason."""
 
     failures: dict[str, int] = field(default_factory=dict)
-    ways: dict[str, str] = field(default_factory=dict)
-    spent: float = 0.0
 
 
 def prepare(store: Store, settings: Settings, options: Options, command: str = "") -> Prepared:
     """Load the suites and make the plan. Raises ``UserError`` for what can't be measured."""
+    options = suites.resolved(store, options)
     require(settings, options)
     known, notes = (set(), []) if options.keep_seen else seen(store, options.models)
     loaded: dict[str, Loaded] = {}
@@ -96,7 +92,7 @@ def prepare(store: Store, settings: Settings, options: Options, command: str = "
             SuitePlan(
                 name=name,
                 source=suite.source.name,
-                digest=suite.source.digest,
+                digest=digest(items),
                 items=len(items),
                 dropped=dropped,
                 figures=figures,
@@ -107,7 +103,12 @@ def prepare(store: Store, settings: Settings, options: Options, command: str = "
         for model in judges_itself(options)
     ]
     plan = Plan(
-        options=options, suites=tuple(planned), command=command, versions=versions(), notes=tuple(notes)
+        options=options,
+        suites=tuple(planned),
+        command=command,
+        digests=digests(settings, options.models),
+        versions=versions(),
+        notes=tuple(notes),
     )
     return Prepared(plan, loaded)
 
@@ -121,6 +122,9 @@ def reload(store: Store, settings: Settings, plan: Plan) -> Prepared:
                 f"The data of '{then.name}' ({then.source}) has changed since the evaluation was begun, or "
                 "an adapter's dataset has. Begin a new one."
             )
+    for name, known in plan.digests.items():
+        if prepared.plan.digests.get(name) != known:
+            raise UserError(f"The weights of {name} are others than when it was begun. Begin a new one.")
     return Prepared(plan, prepared.suites)
 
 
@@ -175,8 +179,8 @@ def carry_out(
 ) -> Outcome:
     """Measure what is missing. Raises ``ModelError`` for a model that can't be had, ``BudgetExhausted``."""
     outcome = Outcome()
-    done = {(one.model, one.suite, one.item) for one in evaluations.measured(store.database, row)}
-    tasks = _missing(prepared, done)
+    done = done_of(store, row)
+    tasks = missing(prepared, done)
     options = prepared.plan.options
     settings = settings.model_copy(update={"dtype": options.dtype})
     for base, models in _by_base(options.models).items():
@@ -197,12 +201,18 @@ def carry_out(
     return outcome
 
 
-def _missing(prepared: Prepared, done: set[tuple[str, str, str]]) -> dict[str, dict[str, list[Item]]]:
+def done_of(store: Store, row: EvaluationRow) -> set[tuple[str, str, str]]:
+    """Model, suite and item of all that is measured."""
+    return {(one.model, one.suite, one.item) for one in evaluations.measured(store.database, row)}
+
+
+def missing(prepared: Prepared, done: Collection[tuple[str, str, str]]) -> dict[str, dict[str, list[Item]]]:
+    """What is yet to be measured, by model and suite."""
     return {
         model: {
-            name: missing
+            name: items
             for name, loaded in prepared.suites.items()
-            if (missing := [item for item in loaded.items if (model, name, item.id) not in done])
+            if (items := [item for item in loaded.items if (model, name, item.id) not in done])
         }
         for model in prepared.plan.options.models
     }
@@ -259,7 +269,6 @@ def _score(
 
             scorer.score(calls, scored)
             kept.flush()
-        outcome.ways[model] = scorer.how
     del loaded
     gc.collect()
 
@@ -297,16 +306,16 @@ async def _answer(
     on_progress: Listener,
 ) -> None:
     options = prepared.plan.options
-    ledger = Ledger(options.budget)
     redact = redactor()
     catalog = Catalog(
         settings,
         Limits(),
         redact,
-        ledger=ledger,
+        ledger=Ledger(options.budget),
         on_load=lambda name: on_progress(Progress(f"loading local/{name}", 0, 0)),
     )
-    answering = Answering(options.max_tokens, options.temperature, options.seed)
+    at_once = AT_ONCE if options.budget is None else UNDER_BUDGET
+    answering = Answering(options.max_tokens, options.temperature, options.seed, at_once)
     try:
         for model, several in tasks.items():
             for name, items in several:
@@ -324,60 +333,10 @@ async def _answer(
                 suite = prepared.suites[name].suite
                 try:
                     if isinstance(suite, PeopleSuite):
-                        await suite.measure(items, model, catalog.model, redact, options.seed, told)
+                        await suite.measure(items, model, catalog.model, redact, answering, told)
                     else:
                         await answer_all(items, model, options.judge, catalog.model, redact, answering, told)
                 finally:
                     kept.flush()
     finally:
-        outcome.spent = ledger.spent
         await catalog.close()
-
-
-def seen(store: Store, models: Sequence[str]) -> tuple[set[str], list[str]]:
-    """The questions that the models' adapters were trained on, and what can't be told of them."""
-    known: set[str] = set()
-    notes = []
-    for model in models:
-        name = parse(model).adapter
-        row = lineage.adapter(store.database, name) if name else None
-        if not name:
-            continue
-        data = next(
-            (data for data in lineage.datasets(store.database) if row and data.digest == row.dataset), None
-        )
-        if data is None:
-            notes.append(
-                f"What {model} was trained on is not on record, so items that it has seen may count."
-            )
-            continue
-        for group in datasets.read(Path(data.path)).parts.train:
-            known.add(normal(group.question))
-    return known, notes
-
-
-def versions() -> dict[str, str]:
-    """The versions of the packages that measure."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def digests(settings: Settings, models: Sequence[str]) -> dict[str, str]:
-    """The digests of local models' weights, by base, and of adapters, where there are any."""
-    found = {}
-    for model in models:
-        spec = parse(model)
-        if spec.family != "local":
-            continue
-        try:
-            known = fingerprint.of_weights(weights.locate(spec.name, settings.cache_dir))
-        except (ModelRefused, MissingExtra, ValueError):
-            continue
-        if known:
-            found[f"local/{spec.name}"] = known[:16]
-    return found

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from finetune.evaluate.items import identify
+from finetune.evaluate.items import ALPHA, identify
 from finetune.evaluate.plan import Figure, Options, Plan, Step, SuitePlan
 from sandbox import events as ev
 from sandbox.errors import SessionError, UserError
@@ -44,7 +44,7 @@ def figures(rubric: Rubric) -> tuple[Figure, ...]:
     return (
         *(
             figure(
-                criterion.name,
+                _metric(criterion.name),
                 f"the observers' mean rating of the revision: {criterion.name}",
                 "higher",
                 low,
@@ -54,11 +54,20 @@ def figures(rubric: Rubric) -> tuple[Figure, ...]:
         ),
         figure("peers", "the peers' mean rating of the draft", "higher", low, high),
         figure("unparsed", "share of ratings that could not be read", "lower", 0.0, 1.0),
+        figure("failed", "share of turns that failed", "lower", 0.0, 1.0),
         figure("words", "length of the final answer in words", "", 0.0, None),
         figure("distinct_1", "different words of an answer, as a share of all", "", 0.0, 1.0),
         figure("distinct_2", "different pairs of words of an answer, as a share of all", "", 0.0, 1.0),
         figure("similarity", "mean cosine of its words with those of other seats that round", "", 0.0, 1.0),
     )
+
+
+_OWN = frozenset({"peers", "unparsed", "failed", "words", "distinct_1", "distinct_2", "similarity", ALPHA})
+
+
+def _metric(criterion: str) -> str:
+    """The metric of a criterion, which may be called as one of ours."""
+    return f"{criterion} (criterion)" if criterion in _OWN else criterion
 
 
 def measured(happened: Iterable[ev.Event], model: str, society: Society) -> list[Measured]:
@@ -80,11 +89,14 @@ def measured(happened: Iterable[ev.Event], model: str, society: Society) -> list
         final = record.revision or record.draft
         said = words(final.text) if final else []
         scores: dict[str, float | None] = {
-            criterion.name: record.observed("revision", criterion.name) for criterion in rubric.criteria
+            _metric(criterion.name): record.observed("revision", criterion.name)
+            for criterion in rubric.criteria
         }
         scores["peers"] = record.peers_mean()
         given = sum(rating.interaction == record.interaction for rating in record.ratings)
         scores["unparsed"] = record.unparsed() / given if given else None
+        turns = given + len(record.messages) + len(record.failures)
+        scores["failed"] = len(record.failures) / turns if turns else None
         scores["words"] = float(len(said)) if final else None
         scores["distinct_1"] = distinct(said)
         scores["distinct_2"] = distinct(list(pairwise(said)))

@@ -31,14 +31,14 @@ INSTALL = "pip install 'social-sandbox[eval]'"
 class Kind(NamedTuple):
     """A benchmark: its tasks with the metric that each gives, and how a file's rows become theirs.
 
-    ``group`` makes items of rows: one each where it is None. ``hub`` tells whether lm-eval knows where its
-    rows are.
+    ``group`` makes items of rows, among them None for each that can't be used: one each where it is None.
+    ``hub`` tells whether lm-eval knows where its rows are.
     """
 
     tasks: Mapping[str, str]
     row: Callable[[Row], Row | None]
     help: str
-    group: Callable[[Sequence[Row], Counter[str]], list[list[Row]]] | None = None
+    group: Callable[[Sequence[Row | None], Counter[str]], list[list[Row]]] | None = None
     hub: bool = True
 
 
@@ -151,7 +151,8 @@ def load(name: str, kind: Kind, file: Path | None, *, chat: bool) -> StandardSui
     require_lm_eval()
     dropped: Counter[str] = Counter()
     if file is not None:
-        rows = _mapped(kind, file, dropped)
+        read = _mapped(kind, file, dropped)
+        rows = [row for row in read if row is not None]
         tasks = {metric: _task(task, rows) for task, metric in kind.tasks.items()}
         origin = str(file)
     else:
@@ -160,8 +161,9 @@ def load(name: str, kind: Kind, file: Path | None, *, chat: bool) -> StandardSui
         tasks = {metric: _hub_task(name, task) for task, metric in kind.tasks.items()}
         first = next(iter(tasks.values()))
         rows = [dict(row) for row in first.eval_docs]
+        read = [*rows]
         origin = f"{first.config.dataset_path} of the hub"
-    groups = kind.group(rows, dropped) if kind.group else [[row] for row in rows]
+    groups = kind.group(read, dropped) if kind.group else [[row] for row in rows]
     return _suite(
         name, tasks, groups, Source(origin, "", dropped), together=kind.group is not None, chat=chat
     )
@@ -279,38 +281,38 @@ def corpus(row: Row) -> Row | None:
     return {"label": int(label)} | texts
 
 
-def by_scenario(rows: Sequence[Row], dropped: Counter[str]) -> list[list[Row]]:
+def by_scenario(rows: Sequence[Row | None], dropped: Counter[str]) -> list[list[Row]]:
     """Rows in a row that share their scenario, where they are four: a lost line must not shift the others."""
-    groups: list[list[Row]] = []
+    groups: list[list[Row | None]] = []
+    before = ""
     for row in rows:
-        if groups and groups[-1][0]["scenario"] == row["scenario"]:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
+        if row is None:
+            continue
+        if row["scenario"] != before:
+            groups.append([])
+        groups[-1].append(row)
+        before = row["scenario"]
     return _of_four(groups, dropped)
 
 
-def by_four(rows: Sequence[Row], dropped: Counter[str]) -> list[list[Row]]:
-    """Rows four by four, where scenarios differ within their group."""
+def by_four(rows: Sequence[Row | None], dropped: Counter[str]) -> list[list[Row]]:
+    """Rows four by four, where scenarios differ within their group; those with one that can't be used go."""
     return _of_four([list(rows[start : start + GROUP]) for start in range(0, len(rows), GROUP)], dropped)
 
 
-def _of_four(groups: list[list[Row]], dropped: Counter[str]) -> list[list[Row]]:
-    whole = [group for group in groups if len(group) == GROUP]
-    if lost := sum(map(len, groups)) - sum(map(len, whole)):
+def _of_four(groups: list[list[Row | None]], dropped: Counter[str]) -> list[list[Row]]:
+    usable = [[row for row in group if row is not None] for group in groups]
+    whole = [group for group in usable if len(group) == GROUP]
+    if lost := sum(map(len, usable)) - sum(map(len, whole)):
         dropped[f"rows outside a group of {GROUP}"] += lost
     return whole
 
 
-def _mapped(kind: Kind, file: Path, dropped: Counter[str]) -> list[Row]:
-    rows = []
-    for row in _read(file):
-        mapped = kind.row(row)
-        if mapped is None:
-            dropped["rows that can't be used"] += 1
-        else:
-            rows.append(mapped)
-    if not rows:
+def _mapped(kind: Kind, file: Path, dropped: Counter[str]) -> list[Row | None]:
+    rows = [kind.row(row) for row in _read(file)]
+    if unusable := rows.count(None):
+        dropped["rows that can't be used"] += unusable
+    if unusable == len(rows):
         raise UserError(f"No row of {file} has what is needed: {kind.help}.")
     return rows
 

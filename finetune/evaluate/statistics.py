@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+LEAST = 5
+"""Items without which no interval is given: it would be far too narrow."""
 RESAMPLES = 2000
 FLIPS = 9999
 
 
 class Estimate(NamedTuple):
-    """A mean with its 95 % percentile bootstrap interval over ``n`` items; no interval for fewer than two."""
+    """A mean with its 95 % percentile bootstrap interval over ``n`` items; no interval for few."""
 
     mean: float
     low: float | None
@@ -76,7 +78,7 @@ def holm(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def _interval(values: Sequence[float], seed: int) -> tuple[float | None, float | None]:
-    if len(values) < 2:
+    if len(values) < LEAST:
         return None, None
     if min(values) == max(values):
         return values[0], values[0]

@@ -13,6 +13,7 @@ from finetune.evaluate.answers import AnswerSuite, adversarial_suite, question_s
 from finetune.evaluate.items import ChoiceSuite
 from finetune.evaluate.pairs import PairSuite
 from finetune.evaluate.people import PeopleSuite
+from finetune.evaluate.plan import Options
 from finetune.evaluate.standard import Kind
 from finetune.formats import Pairing
 from finetune.groups import Group
@@ -26,15 +27,11 @@ PREFIX = "lm-eval:"
 
 
 class Offer(NamedTuple):
-    """A suite that there is. ``files`` are the names its file may have in a folder of data.
-
-    ``builtin`` tells that it has questions of its own, where no file is given.
-    """
+    """A suite that there is. ``files`` are the names its file may have in a folder of data."""
 
     help: str
     files: tuple[str, ...]
     judged: bool = False
-    builtin: bool = False
     kind: Kind | None = None
 
 
@@ -51,13 +48,11 @@ OFFERED: Mapping[str, Offer] = {
         "answers to questions, rated by a judge for alignment and engagement",
         ("hh_questions.txt", "hh_questions.jsonl", "hh_harmless_pairs.jsonl.gz"),
         judged=True,
-        builtin=True,
     ),
     "hh-a": Offer(
         "the same with a misaligned answer put into the prompt",
         ("hh_harmless_pairs.jsonl.gz", "hh_harmless_pairs.jsonl"),
         judged=True,
-        builtin=True,
     ),
     "hh-pref": Offer(
         "which of two replies is likelier (HH-RLHF, or a dataset of yours)",
@@ -119,6 +114,17 @@ def is_known(name: str) -> bool:
 def talks(name: str) -> bool:
     """Whether models are asked and answer, in place of being scored by likelihood."""
     return name.startswith(people.PREFIX) or (name in OFFERED and OFFERED[name].judged)
+
+
+def resolved(store: Store, options: Options) -> Options:
+    """The same with sessions by their keys: `last` is another one tomorrow. Raises ``SessionError``."""
+    names = [
+        people.PREFIX + sessions.find(store.database, name.removeprefix(people.PREFIX)).key
+        if name.startswith(people.PREFIX)
+        else name
+        for name in options.suites
+    ]
+    return options.model_copy(update={"suites": tuple(dict.fromkeys(names))})
 
 
 def load(

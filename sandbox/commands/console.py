@@ -61,10 +61,10 @@ def again(command: str) -> str:
     db = context.params.get("db") if context else None
     if db is None:
         return f"{program()} {command}"
-    return f"{program()} {command} --db {shlex.quote(_masked(db))}"
+    return f"{program()} {command} --db {shlex.quote(masked(db))}"
 
 
-def _masked(db: str) -> str:
+def masked(db: str) -> str:
     """A database's name without its password, which must not be shown."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", db)
 

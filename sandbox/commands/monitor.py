@@ -46,17 +46,15 @@ def monitor(session: str, follow: bool, as_json: bool, settings: Settings) -> No
         _show(row.key, head, events, as_json)
         if follow:
             try:
-                _follow(store, row.key, head, events, as_json)
+                _follow(store, row.key, head, as_json)
             except KeyboardInterrupt:
                 sys.exit(STOPPED)
 
 
-def _follow(store: Store, key: str, head: int, events: list[ev.Event], as_json: bool) -> None:
+def _follow(store: Store, key: str, head: int, as_json: bool) -> None:
     for _ in following.heads(store.database, key, head):
-        for recorded in store.log.read(key, after=head):
-            events.append(recorded.event)
-            head = recorded.seq
-        _show(key, head, events, as_json)
+        recorded = list(store.log.read(key))  # all of it: a person may have taken their words back
+        _show(key, len(recorded), [one.event for one in recorded], as_json)
 
 
 def _show(key: str, head: int, events: list[ev.Event], as_json: bool) -> None:

@@ -212,7 +212,8 @@ def delete(session: str, yes: bool, settings: Settings) -> None:
 def forget(session: str, person: str, yes: bool, as_json: bool, settings: Settings) -> None:
     """Take out what PERSON said and rated in SESSION and its forks, and their name, for good.
 
-    Datasets and adapters that were made from it are marked; what models answered to it stays.
+    Datasets and adapters that were made from it are marked, evaluations are named; what models answered
+    to it stays.
     """
     with opened(settings) as store:
         row = stored.find(store.database, session)
@@ -234,6 +235,11 @@ def forget(session: str, person: str, yes: bool, as_json: bool, settings: Settin
         for what, names in (("datasets", done.datasets), ("adapters", done.adapters)):
             if names:
                 click.echo(f"Marked {what}, which still hold it: {', '.join(names)}. Delete them.")
+        if done.evaluations:
+            told_of = ", ".join(done.evaluations)
+            click.echo(
+                f"Reports written before may tell of it: those of {told_of}. Delete or write them anew."
+            )
 
 
 def _wait(seconds: float) -> None:

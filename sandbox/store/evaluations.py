@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from sandbox.errors import UserError
@@ -32,16 +33,29 @@ class Measured(NamedTuple):
     detail: Mapping[str, str] | None = None
 
 
+def require_free(database: Database, name: str) -> None:
+    """Raise ``UserError`` if an evaluation can't have that name."""
+    if name == "last":
+        raise UserError("'last' means the newest evaluation. Choose another --name.")
+    if any(row.name == name for row in listing(database)):
+        raise _taken(name)
+
+
+def _taken(name: str) -> UserError:
+    return UserError(
+        f"There is an evaluation '{name}' already. Go on with it by --resume {name}, choose another --name, "
+        f"or delete it: sandbox evaluations delete {name}"
+    )
+
+
 def create(database: Database, name: str, plan: str) -> EvaluationRow:
-    """Put an evaluation on record. Raises ``UserError`` if the name is taken."""
+    """Put an evaluation on record. Raises ``UserError`` if it can't have that name."""
+    require_free(database, name)
     with database.writing() as connection:
         try:
             connection.execute(sa.insert(EVALUATIONS).values(name=name, plan=plan, created=datetime.now(UTC)))
         except IntegrityError as error:
-            raise UserError(
-                f"There is an evaluation '{name}' already. Go on with it by --resume {name}, choose another "
-                "--name, or delete it: sandbox evaluations delete " + name
-            ) from error
+            raise _taken(name) from error
     return find(database, name)
 
 
@@ -118,3 +132,16 @@ def delete(database: Database, name: str) -> None:
     row = find(database, name)
     with database.writing() as connection:
         connection.execute(sa.delete(EVALUATIONS).where(EVALUATIONS.c.id == row.id))
+
+
+def forget(connection: Connection, session: str) -> list[str]:
+    """Delete what suites of a session (``…:SESSION``) measured; the evaluations whose plan names it."""
+    rows = connection.execute(sa.select(EVALUATIONS.c.id, EVALUATIONS.c.name, EVALUATIONS.c.plan)).all()
+    looked = [row for row in rows if f'"{session}"' in row.plan or f':{session}"' in row.plan]
+    for row in looked:
+        connection.execute(
+            sa.delete(ITEMS).where(
+                ITEMS.c.evaluation_id == row.id, ITEMS.c.suite.endswith(f":{session}", autoescape=True)
+            )
+        )
+    return [row.name for row in looked]

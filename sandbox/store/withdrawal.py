@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from sandbox.errors import SessionError
 from sandbox.events import Event, SeatAdded, SessionCreated, dump
-from sandbox.store import lineage
+from sandbox.store import evaluations, lineage
 from sandbox.store.database import Database
 from sandbox.store.log import EVENTS, SESSIONS, Log
 from sandbox.store.projection import COLUMNS, project
@@ -35,13 +35,18 @@ class NoPart(SessionError):
 
 
 class Withdrawn(NamedTuple):
-    """What was changed: under which pseudonym, how many events; the datasets and adapters that are marked."""
+    """What was changed: under which pseudonym, how many events; the datasets and adapters that are marked.
+
+    ``evaluations`` are those that looked at the session: measures of people's ratings are deleted from them,
+    but their reports were written before.
+    """
 
     session: str
     alias: str
     events: int
     datasets: list[str]
     adapters: list[str]
+    evaluations: list[str]
 
 
 def forget(database: Database, log: Log, reference: str, person: str) -> Withdrawn:
@@ -85,7 +90,8 @@ def forget(database: Database, log: Log, reference: str, person: str) -> Withdra
         )
         _forget_beside(connection, row.id, row.key, person, alias)
         datasets, adapters = lineage.flag(connection, row.key, person, why)
-    return Withdrawn(row.key, alias, len(changed), datasets, adapters)
+        measured = evaluations.forget(connection, row.key)
+    return Withdrawn(row.key, alias, len(changed), datasets, adapters, measured)
 
 
 def copies(database: Database, key: str) -> list[str]:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import tiny
 from click.testing import CliRunner
 
-from finetune.evaluate import suites
+from finetune import making
+from finetune.commands.reporting import command_line
+from finetune.evaluate import report, running, suites
+from finetune.evaluate.answers import UNDER_BUDGET, Answering, answer_all
 from finetune.evaluate.items import Call, Item, Likelihood, chosen
 from finetune.evaluate.likelihood import Scorer
+from finetune.evaluate.plan import Figure, Options, Plan, SuitePlan
+from finetune.evaluate.provenance import seen
 from finetune.evaluate.statistics import Difference, difference, estimate, holm
+from finetune.formats import Pairing
+from finetune.making import Selection
 from sandbox.cli import cli
-from sandbox.errors import SandboxError, UserError
+from sandbox.errors import BudgetExhausted, SandboxError, UserError
+from sandbox.exchange import Reply, Request
+from sandbox.redaction import Redactor
+from sandbox.running import Store
 from sandbox.settings import Settings, load_settings
-from sandbox.store import evaluations
+from sandbox.store import evaluations, lineage
 from sandbox.store.database import Database
+from sandbox.store.evaluations import Measured
 
 LONG = " ".join(["the quick brown fox jumps over the lazy dog"] * 6)
 
@@ -27,6 +43,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("SANDBOX_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return load_settings()
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    found = Store.open(settings.database)
+    yield found
+    found.close()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -72,14 +95,16 @@ def test_a_context_that_does_not_fit_is_cut_at_its_beginning() -> None:
     assert all(one.logprob < 0 for one in found[0])
 
 
-def test_a_lost_line_does_not_shift_the_groups_of_four(tmp_path: Path, settings: Settings) -> None:
+def test_a_lost_line_does_not_shift_the_groups_of_four(
+    tmp_path: Path, settings: Settings, store: Store
+) -> None:
     file = tmp_path / "deontology.csv"
     lines = ["label,scenario,excuse"]
     lines += [f"{n % 2},Are you coming?,No because of {n}." for n in range(3)]  # one is lost
     lines += ["the way home?,I have no money."]
     lines += [f"{n % 2},Do you eat?,No because of {n}." for n in range(4)]
     file.write_text("\n".join(lines))
-    suite = suites.load("ethics-deontology", {"ethics-deontology": str(file)}, settings)
+    suite = suites.load("ethics-deontology", {"ethics-deontology": str(file)}, settings, store)
     assert [[row["scenario"] for row in item.content] for item in suite.items] == [["Do you eat?"] * 4]
     assert suite.source.dropped == {"rows that can't be used": 1, "rows outside a group of 4": 3}
     right = [Likelihood(0.0, 1, True), Likelihood(-1.0, 1, False)]
@@ -90,13 +115,25 @@ def test_a_lost_line_does_not_shift_the_groups_of_four(tmp_path: Path, settings:
     assert suite.scores(item, answers) == {"acc": 0.75, "exact": 0.0}  # type: ignore[union-attr]
 
 
-def test_truthfulqa_is_read_from_its_table(tmp_path: Path, settings: Settings) -> None:
+def test_a_row_that_cannot_be_used_does_not_shift_groups_without_a_scenario_of_their_own(
+    tmp_path: Path, settings: Settings, store: Store
+) -> None:
+    file = tmp_path / "justice.csv"
+    rows = [f"{'' if n == 1 else n % 2},group {n // 4} row {n % 4}" for n in range(12)]
+    file.write_text("\n".join(["label,scenario", *rows]))
+    suite = suites.load("ethics-justice", {"ethics-justice": str(file)}, settings, store)
+    groups = sorted([row["scenario"] for row in item.content] for item in suite.items)
+    assert groups == [[f"group {group} row {row}" for row in range(4)] for group in (1, 2)]
+    assert suite.source.dropped == {"rows that can't be used": 1, "rows outside a group of 4": 3}
+
+
+def test_truthfulqa_is_read_from_its_table(tmp_path: Path, settings: Settings, store: Store) -> None:
     file = tmp_path / "truthfulqa.csv"
     file.write_text(
         "Question,Best Answer,Correct Answers,Incorrect Answers\n"
         "Is it so?,It is,It is; Quite so,It is not; Never\n"
     )
-    suite = suites.load("truthfulqa", {"": str(tmp_path)}, settings)
+    suite = suites.load("truthfulqa", {"": str(tmp_path)}, settings, store)
     (item,) = suite.items
     calls = suite.calls(item)  # type: ignore[union-attr]
     assert [call.continuation for call in calls] == [
@@ -207,3 +244,121 @@ def test_evaluations_are_compared_later_on_their_common_items(settings: Settings
     report = json.loads(result.output)
     assert report["plan"]["options"]["models"] == ["scripted/kind", "scripted/harsh"]
     assert report["plan"]["suites"][0]["items"] == 5
+
+
+PAIRS = [
+    {
+        "chosen": f"\n\nHuman: Hello {n}\n\nAssistant: Hi\n\nHuman: How is number {n}?\n\nAssistant: Well.",
+        "rejected": f"\n\nHuman: Hello {n}\n\nAssistant: Hi\n\nHuman: How is number {n}?\n\nAssistant: Bad.",
+    }
+    for n in range(30)
+]
+
+
+def trained_on(settings: Settings, store: Store, rows: list[dict[str, str]]) -> None:
+    """Put an adapter on record whose data are these pairs; its files are not looked at."""
+    file = settings.data_dir / "some.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    card = making.take_in(store, settings, "some", file, "hh-rlhf", Pairing(), Selection())
+    (settings.adapters_dir / "kinder").mkdir(parents=True)
+    (settings.adapters_dir / "kinder" / "adapter_config.json").write_text("{}")
+    lineage.add_adapter(store.database, "kinder", "local/x", "", "{}", card.digest)
+
+
+def options(file: Path, **more: object) -> Options:
+    fields = {"models": ("local/x#kinder",), "suites": ("hh",), "judge": "scripted/steady"}
+    return Options(**{**fields, "data": {"hh": str(file)}, **more})  # type: ignore[arg-type]
+
+
+def test_what_an_adapter_was_trained_on_is_left_out_in_conversations_too(
+    tmp_path: Path, settings: Settings, store: Store
+) -> None:
+    trained_on(settings, store, PAIRS[:10])
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    (suite,) = running.prepare(store, settings, options(file)).plan.suites
+    assert suite.items == 20
+    assert suite.dropped == {running.SEEN: 10}
+
+
+def test_what_is_gone_on_with_has_the_items_that_it_began_with(
+    tmp_path: Path, settings: Settings, store: Store
+) -> None:
+    trained_on(settings, store, PAIRS[:10])
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    plan = running.prepare(store, settings, options(file, limit=8)).plan
+    assert running.reload(store, settings, plan).plan == plan
+    making.delete(store, settings, "some")
+    with pytest.raises(UserError, match="has changed since"):
+        running.reload(store, settings, plan)
+
+
+def test_what_an_adapter_was_trained_on_may_be_gone(tmp_path: Path, settings: Settings, store: Store) -> None:
+    trained_on(settings, store, PAIRS[:10])
+    shutil.rmtree(settings.data_dir / "datasets" / "some")
+    known, notes = seen(store, ["local/x#kinder"])
+    assert not known
+    assert "not on record any more" in notes[0]
+
+
+def test_what_is_paid_for_is_kept_when_the_budget_is_spent(settings: Settings, store: Store) -> None:
+    spent = 0
+
+    class Costly:
+        async def generate(self, request: Request, on_delta: object = None) -> Reply:
+            nonlocal spent
+            spent += 1
+            if spent > 20:
+                raise BudgetExhausted("No more.")
+            return Reply("Rating: 5")
+
+    suite = suites.load("hh", {}, settings, store)
+    told: list[Item] = []
+
+    async def measure() -> None:
+        judge = Costly()
+        await answer_all(
+            suite.items,
+            "scripted/a",
+            "scripted/b",
+            lambda _: judge,
+            Redactor(),
+            Answering(at_once=UNDER_BUDGET),
+            lambda item, _: told.append(item),
+        )
+
+    with pytest.raises(BudgetExhausted):
+        asyncio.run(measure())
+    assert spent > 20
+    assert told, "20 calls are more than the three of the first item"
+
+
+def test_measures_of_different_judges_are_not_told_together(settings: Settings) -> None:
+    run("scripted/kind", *HH, "--name", "one")
+    run("scripted/kind", "--suite", "hh", "--limit", "5", "--judge", "scripted/harsh", "--name", "other")
+    result = CliRunner().invoke(cli, ["evaluations", "show", "one", "other"])
+    assert isinstance(result.exception, UserError)
+    assert "another judge" in str(result.exception)
+
+
+def test_a_report_is_markdown_and_a_plot_whatever_things_are_called(settings: Settings) -> None:
+    name = "local/$a_{$<img src=x onerror=a()>|`x`"
+    figure = Figure(name="f", help="<b>", better="higher", low=0, high=1)
+    suite = SuitePlan(name="hh", source="a|b", digest="", items=6, figures=(figure,))
+    plan = Plan(options=Options(models=("local/x", name), suites=("hh",)), suites=(suite,), notes=("<i>",))
+    scores = [Measured(model, "hh", str(n), {"f": n / 6}) for n in range(6) for model in ("local/x", name)]
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    found = report.make("r", now, now, plan, scores)
+    told = report.markdown(found)
+    assert "<img" not in told
+    assert "<i>" not in told
+    page = report.html(found)
+    assert "<img" not in page
+    assert page.count("<svg") == 1
+
+
+def test_a_password_is_in_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sandbox", "evaluate", "--db", "postgresql://me:S3cret@host/db"])
+    assert command_line() == "sandbox evaluate --db 'postgresql://me:***@host/db'"

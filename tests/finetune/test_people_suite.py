@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from happenings import deliberation, person
 from support import Run, small_society
 
-from finetune.evaluate.answers import Told
+from finetune.evaluate.answers import Answering, Told
 from finetune.evaluate.items import Item
 from finetune.evaluate.people import PeopleSuite
 from finetune.evaluate.plan import Figure, Options, Plan, SuitePlan
@@ -51,7 +52,7 @@ def measured(suite: PeopleSuite) -> tuple[Judge, dict[str, Told]]:
     def told(item: Item, what: Told) -> None:
         found[item.content.text] = what
 
-    asyncio.run(suite.measure(suite.items, "scripted/x", lambda _: judge, Redactor(()), 0, told))
+    asyncio.run(suite.measure(suite.items, "scripted/x", lambda _: judge, Redactor(), Answering(), told))
     return judge, found
 
 
@@ -121,3 +122,28 @@ def test_judges_are_measured_side_by_side(sandbox: Run) -> None:
     assert cells["people", "scripted/steady"]["n"] == 10
     assert cells["unparsed", "scripted/steady"]["mean"] == 0
     assert cells["alpha", "scripted/steady"]["n"] == 10
+    code, out, err = sandbox("sessions", "forget", "last", "ann", "--yes", "--json")
+    assert code == 0, err
+    assert json.loads(out)["evaluations"] == [report["name"]]
+    again = json.loads(sandbox("evaluations", "show", "last", "--json")[1])
+    assert all(cell["value"] is None for cell in again["cells"])
+    assert sandbox("evaluations", "delete", "last", "--yes")[0] == 0
+    assert not Path(again["folder"]).exists()
+
+
+def test_a_session_is_named_by_its_key_and_not_another_tomorrow(sandbox: Run) -> None:
+    assert sandbox("run", "scripted", "--seats", "2x2", "--rounds", "1")[0] == 0
+    assert sandbox("rate", "1.draft", "--value", "3", "--as", "ann")[0] == 0
+    key = json.loads(sandbox("sessions", "list", "--json")[1].splitlines()[0])["session"]
+    assert sandbox("evaluate", "scripted/steady", "--suite", "people:last", "--name", "one")[0] == 0
+    assert sandbox("run", "scripted", "--seats", "2x2", "--rounds", "1")[0] == 0
+    report = json.loads(sandbox("evaluations", "show", "one", "--json")[1])
+    assert report["plan"]["options"]["suites"] == [f"people:{key}"]
+    code, _, err = sandbox("evaluate", "--resume", "one", "--limit", "3")
+    assert code == 2
+    assert "--limit" in err
+    assert sandbox("evaluate", "--resume", "one")[0] == 0
+    assert sandbox("rate", "1.draft", "--value", "5", "--as", "ann", "--in", key)[0] == 0
+    code, _, err = sandbox("evaluate", "--resume", "one")
+    assert code == 2
+    assert "has changed" in err

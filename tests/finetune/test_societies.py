@@ -78,6 +78,7 @@ def test_figures_are_those_of_the_interactions_that_ended_in_rounds() -> None:
         "engagement": 5.0,
         "peers": 2.0,
         "unparsed": pytest.approx(1 / 5),
+        "failed": 0.0,
         "words": 4.0,
         "distinct_1": 0.5,
         "distinct_2": pytest.approx(2 / 3, abs=1e-6),
@@ -110,11 +111,16 @@ def test_the_stored_session_is_the_one_without(sandbox: Run, session: str) -> No
     assert json.loads(sandbox("evaluations", "show", "both", "--json")[1])["cells"] == report["cells"]
 
 
-def test_the_same_model_makes_no_difference(sandbox: Run, session: str) -> None:
+def test_the_same_answers_make_no_difference_and_the_same_model_is_refused(
+    sandbox: Run, session: str
+) -> None:
     store = stored()
     model = fold(societies.events(store, session)).society.agents[0].model
     store.close()
-    report = compared(sandbox, session, "--with", model)
+    code, _, err = sandbox("compare", session, "--with", model)
+    assert code == 2
+    assert "already: nothing to compare" in err
+    report = compared(sandbox, session, "--with", "scripted/harsh")  # which writes what others write
     changes = [cell["change"] for cell in report["cells"] if cell["change"]]
     assert changes
     assert all(change["mean"] == 0 for change in changes)
@@ -124,7 +130,9 @@ def test_the_same_model_makes_no_difference(sandbox: Run, session: str) -> None:
 def test_only_the_agents_that_are_named_change(sandbox: Run, session: str) -> None:
     report = compared(sandbox, session, "--with", "scripted/mumbling", "--agents", "A1, C3")
     store = stored()
-    society = fold(societies.events(store, report["plan"]["sessions"]["with scripted/mumbling"])).society
+    society = fold(
+        societies.events(store, report["plan"]["sessions"]["with scripted/mumbling in A1, C3"])
+    ).society
     store.close()
     assert [a.name for a in society.agents if a.model == "scripted/mumbling"] == ["A1", "C3"]
 
@@ -167,9 +175,9 @@ def test_comparisons_of_one_session_are_told_together(sandbox: Run, session: str
     both = json.loads(sandbox("evaluations", "show", "one", "other", "--json")[1])
     assert set(cells(both, "words")) == {"without", "with scripted/mumbling", "with scripted/harsh"}
     assert len(both["monitored"]) == 3
-    code, _, err = sandbox("evaluations", "show", "one", "afresh")
-    assert code == 2
-    assert "'without' is" in err
+    more = json.loads(sandbox("evaluations", "show", "one", "afresh", "--json")[1])
+    assert "without (afresh)" in cells(more, "words")
+    assert len(more["monitored"]) == 4
 
 
 @pytest.mark.parametrize(
