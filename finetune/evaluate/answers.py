@@ -84,7 +84,7 @@ class Told(NamedTuple):
 
 
 class Answering(NamedTuple):
-    """How answers are asked for: tokens at most, temperature (0: the likeliest), the seed, how many at once."""
+    """How answers are asked for: most tokens, temperature (0: the likeliest), seed, how many at once."""
 
     max_tokens: int = 128
     temperature: float = 0.0
