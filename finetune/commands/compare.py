@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from finetune.commands.reporting import (
+    alone,
     begun,
     command_line,
     fresh_name,
@@ -94,7 +95,8 @@ def compare(
         go_on = again(f"compare --resume {row.name}")
         run = runner(store, settings, budget=budget, quiet=as_json)
         try:
-            done = comparing.carry_out(store, row, run)
+            with alone(settings, row.name):
+                done = comparing.carry_out(store, row, run)
         except BudgetExhausted as error:
             click.echo(f"{printable(str(error))} Go on with: {go_on} --budget USD", err=True)
             sys.exit(BudgetExhausted.exit_code)

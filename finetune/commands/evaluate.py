@@ -15,6 +15,7 @@ from rich.table import Table
 
 from finetune.commands.progress import shown
 from finetune.commands.reporting import (
+    alone,
     begun,
     command_line,
     fresh_name,
@@ -125,7 +126,8 @@ def evaluate(
             row = records.create(store.database, name, prepared.plan.model_dump_json())
         if not as_json:
             _tell_plan(row.name, estimating.estimate(prepared, running.done_of(store, row)))
-        _carry_out(store, settings, row, prepared, out, as_json=as_json)
+        with alone(settings, row.name):
+            _carry_out(store, settings, row, prepared, out, as_json=as_json)
 
 
 def _carry_out(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +16,7 @@ from click.core import ParameterSource
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from finetune import job
 from finetune.evaluate.plan import Plan, SuitePlan
 from sandbox.commands.console import counted, masked, print_json, safe, terminal
 from sandbox.errors import MissingExtra, UserError
@@ -70,6 +73,13 @@ def begun(store: Store, name: str, command: str) -> EvaluationRow:
 def report_folder(settings: Settings, name: str) -> Path:
     """Where an evaluation's report is, unless it is told otherwise."""
     return settings.data_dir / "evaluations" / name
+
+
+@contextmanager
+def alone(settings: Settings, name: str) -> Iterator[None]:
+    """An evaluation, for one process at a time: two would pay twice. Raises ``UserError``."""
+    with job.alone(report_folder(settings, name), f"'{name}' is being measured"):
+        yield
 
 
 def tell(store: Store, settings: Settings, row: EvaluationRow, out: Path | None, *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ import tiny
 from click.testing import CliRunner
 
 from finetune import making
-from finetune.commands.reporting import command_line
+from finetune.commands.reporting import alone, command_line
 from finetune.evaluate import report, running, suites
 from finetune.evaluate.answers import UNDER_BUDGET, Answering, answer_all
 from finetune.evaluate.items import Call, Item, Likelihood, chosen
@@ -357,6 +357,14 @@ def test_a_report_is_markdown_and_a_plot_whatever_things_are_called(settings: Se
     page = report.html(found)
     assert "<img" not in page
     assert page.count("<svg") == 1
+
+
+def test_two_processes_do_not_measure_the_same(settings: Settings) -> None:
+    run("scripted/kind", *HH, "--name", "one")
+    with alone(settings, "one"):
+        result = CliRunner().invoke(cli, ["evaluate", "--resume", "one"])
+    assert isinstance(result.exception, UserError)
+    assert "'one' is being measured by another process" in str(result.exception)
 
 
 def test_a_password_is_in_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
