@@ -26,7 +26,7 @@ from sandbox.sources import BUNDLED, read_memories
 
 T = TypeVar("T")
 NAMES = ("truthfulqa", "ethics-deontology", "ethics-justice", "ethics-justice-hi", "hh-pref")
-ITEMS = {"truthfulqa": 24, "hh-pref": 48, "bundled memories": 48}
+ITEMS = {"truthfulqa": 8, "hh-pref": 40, "bundled memories": 48}
 BATCHES = (1, 8, 32)
 REPEATS = 3
 

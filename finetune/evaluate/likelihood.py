@@ -17,9 +17,9 @@ from finetune.evaluate.items import Call, Likelihood
 from finetune.scoring import Prefix, Way, find_way, read_prefix, score
 from sandbox.models.templates import encode_chat
 
-TOKENS_AT_ONCE = 2048
+TOKENS_AT_ONCE = 1024
 """Tokens in one forward pass, padding included, unless a single row is longer."""
-LEAST_PREFIX = 32
+LEAST_PREFIX = 8
 """A beginning that is shorter is not worth keeping."""
 _TRIED = 8
 _TOLERANCE = {torch.float32: 1e-3}
@@ -148,7 +148,8 @@ class Scorer:
         """What all contexts begin with, computed once, and the rows without it; if the model can do so."""
         queries = [row.row.query for row in rows]
         tokens = _common(queries)
-        if self._way == "apart" or len(tokens) < LEAST_PREFIX or len(rows) < 2:
+        trial = 2 * rows[0].row.length
+        if self._way == "apart" or len(tokens) < LEAST_PREFIX or len(tokens) * len(rows) < 2 * trial:
             return None, rows
         bare = [row._replace(row=_without(row.row, len(tokens))) for row in rows]
         if tokens not in self._prefixes:
