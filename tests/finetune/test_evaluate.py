@@ -81,7 +81,9 @@ def test_likelihoods_are_those_of_lm_eval(beginning: str) -> None:
 
 def test_what_all_contexts_begin_with_is_computed_once() -> None:
     scorer = Scorer(tiny.model(), tiny.tokenizer(), 2048)
-    asked = [[Call(f"{LONG}\n\n{question}", " yes")] for question in ("one?", "two?", "three?")]
+    asked = [[Call(f"{LONG}\n\n{question}?", " yes")] for question in ("one", "two", "three", "four", "five")]
+    scorer.score(asked[:2], lambda *_: None)
+    assert not scorer._prefixes, "trying it would cost more than it saves"
     scorer.score(asked, lambda *_: None)
     assert [prefix is not None for prefix in scorer._prefixes.values()] == [True]
 

@@ -231,7 +231,7 @@ def test_hints_name_the_database_but_not_its_password(sandbox: Run, tmp_path: Pa
 
     out = sandbox("run", "scripted", *SMALL, "--db", str(tmp_path / "own.db"))[1]
     assert out.split("Try next:")[1].count(f"--db {tmp_path / 'own.db'}") == 3
-    assert console._masked("postgresql://me:s3cret@host/db") == "postgresql://me:***@host/db"
+    assert console.masked("postgresql://me:s3cret@host/db") == "postgresql://me:***@host/db"
 
 
 def test_progress_of_a_resumed_round_counts_what_is_done() -> None:
