@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sandbox.alarms import LEAST_UNITS
 from sandbox.monitored import Inflation, Measured, Monitors, RoundAnswers, Severity
 
 NONE = "–"
@@ -38,6 +39,20 @@ def tables(found: Monitors) -> tuple[Figures, ...]:
         _severity(found),
         _agreement(found),
         _unparsed(found),
+    )
+
+
+def verdict(found: Monitors) -> str:
+    """What it means that there is no warning."""
+    slopes = [one.slope for one in found.inflation] + [found.homogeneity.slope]
+    is_telling = any(one and one.low is not None for one in slopes) or any(
+        one.units >= LEAST_UNITS for one in found.agreement
+    )
+    if is_telling:
+        return "Nothing stands out: no interval shows a fault."
+    return (
+        f"Too little to tell: trends take several rounds and {LEAST_UNITS} interactions, agreement "
+        f"{LEAST_UNITS} messages that several rated."
     )
 
 

@@ -13,6 +13,7 @@ from finetune.evaluate import societies
 from finetune.evaluate.items import normal
 from finetune.evaluate.plan import Plan
 from finetune.evaluate.provenance import seen, versions
+from sandbox import events as ev
 from sandbox.errors import UserError
 from sandbox.models.catalog import require_adapters
 from sandbox.models.spec import base_of, parse
@@ -63,7 +64,10 @@ def prepare(
     after = societies.speaking(before, model, base, seats)
     require_adapters(settings, after.models())
     if not (changed := _changed(before, after)):
-        raise UserError(f"The agents of {row.key} speak through {model} already: nothing to compare.")
+        raise UserError(
+            f"The agents of {row.key} speak through {model} already: nothing to compare. Name a session "
+            "that was run without it; see: sandbox sessions list"
+        )
     reused = not afresh and societies.is_untouched(events)
     notes = [f"Answer through {model}: {', '.join(changed)}. Who rates is the same."]
     if not reused and not afresh:
@@ -71,11 +75,15 @@ def prepare(
             f"People took part in {row.key}, or it was changed on its way, so it was run again without that."
         )
     known, told = seen(store, [model])
-    asked = {question.text for question in before.questions}
+    asked = {
+        event.question
+        for event in events
+        if isinstance(event, ev.InteractionStarted) and event.round is not None
+    }
     if trained := sum(normal(text) in known for text in asked):
         notes.append(
-            f"{given} was trained on {trained} of the {len(asked)} questions: on those, the difference is no "
-            "evidence of what it does with new ones."
+            f"{given} was trained on {trained} of the {len(asked)} questions asked here: on those, "
+            "the difference is no evidence of what it does with new ones."
         )
     label = f"with {given}" + (f" in {', '.join(seats)}" if seats else "")
     labels = {"without": row.key if reused else "", label: ""}

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 from finetune.evaluate.items import ALPHA
 from finetune.evaluate.plan import Figure, Plan
-from finetune.evaluate.statistics import RESAMPLES, Difference, Estimate, difference, estimate, holm
+from finetune.evaluate.statistics import LEAST, RESAMPLES, Difference, Estimate, difference, estimate, holm
 from sandbox.agreement import agreement
-from sandbox.figures import Figures, tables
+from sandbox.figures import Figures, tables, verdict
 from sandbox.models.spec import base_of
 from sandbox.monitored import Monitors
 from sandbox.store.evaluations import Measured
@@ -78,6 +78,7 @@ class Monitored(_Part):
     session: str
     figures: tuple[Figures, ...]
     warnings: tuple[str, ...]
+    verdict: str
 
 
 class Report(_Part):
@@ -163,6 +164,7 @@ def make(
                 session=plan.sessions[model],
                 figures=tuple(one for one in tables(found) if one.rows),
                 warnings=found.warnings,
+                verdict=verdict(found),
             )
             for model, found in (monitored or {}).items()
         ),
@@ -197,7 +199,16 @@ def _findings(cells: Sequence[Cell], figures: Mapping[tuple[str, str], Figure], 
             f"{change.n} items)."
         )
     if not found and any(cell.change for cell in cells):
-        found.append(f"Nothing measured here tells any other from {first}: no difference is carried.")
+        most = max(cell.change.n for cell in cells if cell.change)
+        if most < LEAST:
+            found.append(
+                f"Too few items ({most}) to tell anything. No interval is given for fewer than {LEAST}."
+            )
+        else:
+            found.append(
+                f"No difference from {first} is carried, in any figure of which more or less is better. That "
+                "is no proof that there are none: with few items only large differences are seen."
+            )
     return found
 
 

@@ -30,7 +30,8 @@ from sandbox.store.evaluations import Measured
 SUITE = "society"
 CAVEAT = (
     "Interactions of one society share their peers and memories, and each society ran once: the intervals "
-    "tell what chance in the questions does, not what another run of it would."
+    "tell of chance in the questions, not of another run. Even the same seed can give other words, where a "
+    "local model's last bits differ with what is computed beside it."
 )
 
 
@@ -141,8 +142,16 @@ def plan_of(
         sessions=dict(named),
         raters=_raters(society),
         lineage=tuple(lineage),
-        notes=(*notes, CAVEAT),
+        notes=(*notes, *_judges(society), CAVEAT),
     )
+
+
+def _judges(society: Society) -> list[str]:
+    """Who rates, on which scale, and whether they rate their own kind."""
+    scale, raters = society.rubric.scale, _raters(society)
+    told = [f"Rated by {', '.join(raters)}, on a scale of {scale.low}–{scale.high}."]
+    own = sorted({base_of(agent.model) for agent in society.agents} & {base_of(rater) for rater in raters})
+    return told + [f"{model} rates what its own kind says, and may favour it." for model in own]
 
 
 def _raters(society: Society) -> tuple[str, ...]:

@@ -166,6 +166,11 @@ def _in_folder(offer: Offer, folder: str) -> str:
     if not folder:
         return ""
     found = [path for name in offer.files if (path := Path(folder).expanduser() / name).is_file()]
+    if not found and offer.kind is not None:
+        raise UserError(
+            f"{folder} has no {' or '.join(offer.files)}. Name the file by --data SUITE=FILE; or leave the "
+            "folder out, and the hub is asked for it."
+        )
     return str(found[0]) if found else ""
 
 

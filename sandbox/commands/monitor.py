@@ -19,7 +19,7 @@ from sandbox.commands.console import (
     with_json,
     with_store,
 )
-from sandbox.figures import Figures, tables
+from sandbox.figures import Figures, tables, verdict
 from sandbox.monitored import Monitors
 from sandbox.monitors import monitor as found_in
 from sandbox.running import Store
@@ -81,7 +81,7 @@ def print_monitors(console: Console, found: Monitors) -> None:
         console.print(safe(figures.explained, "dim"))
         console.print()
     if not found.warnings:
-        console.print("Nothing stands out: no interval shows a fault.")
+        console.print(verdict(found), soft_wrap=True)
     for warning in found.warnings:
         console.print(safe(f"! {warning}", "yellow"))
 

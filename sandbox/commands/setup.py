@@ -83,6 +83,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield _guarded("local models", _local, settings)
     yield _guarded("offline model", _offline, settings)
     yield _embedding()
+    yield _extra("training", "train", "peft", "trl")
+    yield _extra("evaluation", "eval", "lm_eval", "scipy", "matplotlib")
     yield _providers()
     yield _postgres()
 
@@ -114,6 +116,15 @@ def _space(settings: Settings) -> Check:
     state = "ok" if free > _ENOUGH_DISK else "broken"
     remedy = "" if state == "ok" else "Free some space: a local model takes about 1 GB."
     return Check("disk", state, f"{free / 1e9:.1f} GB free for {settings.cache_dir}", remedy)
+
+
+def _extra(name: str, extra: str, *packages: str) -> Check:
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        return Check(
+            name, "missing", f"without {', '.join(missing)}", f"pip install 'social-sandbox[{extra}]'"
+        )
+    return Check(name, "ok", ", ".join(packages))
 
 
 def _local(_: Settings) -> Check:

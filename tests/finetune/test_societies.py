@@ -124,7 +124,7 @@ def test_the_same_answers_make_no_difference_and_the_same_model_is_refused(
     changes = [cell["change"] for cell in report["cells"] if cell["change"]]
     assert changes
     assert all(change["mean"] == 0 for change in changes)
-    assert "no difference is carried" in report["findings"][0]
+    assert "No difference from without is carried" in report["findings"][0]
 
 
 def test_only_the_agents_that_are_named_change(sandbox: Run, session: str) -> None:

@@ -39,7 +39,7 @@ async def test_what_goes_wrong_is_shown_and_follows_the_rounds(
         await shows(pilot, "live")
         read = counted(pilot)
         await pilot.press("w")
-        shown = await shows(pilot, "Nothing stands out")
+        shown = await shows(pilot, "Too little to tell")
         assert "Ratings by round" in shown
         assert "Nothing yet." in shown
         assert len(read) == 1

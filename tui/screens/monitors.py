@@ -11,7 +11,7 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Header, Static
 
 from sandbox.errors import SandboxError
-from sandbox.figures import Figures, tables
+from sandbox.figures import Figures, tables, verdict
 from sandbox.monitored import Monitors
 from tui.api import Api
 from tui.safe import cell, content, cut
@@ -80,7 +80,7 @@ class MonitorsScreen(Screen[None]):
 
     def _show(self, found: Monitors) -> None:
         told = "\n".join(f"! {warning}" for warning in found.warnings)
-        calm = "Nothing stands out: no interval shows a fault."
+        calm = verdict(found)
         self.query_one("#warnings", Static).update(content(told, "$text-warning") if told else content(calm))
         for place, figures in enumerate(tables(found)):
             table = self.query_one(f"#figures-{place}", DataTable)
