@@ -143,3 +143,15 @@ def test_a_terminal_of_few_characters_is_no_obstacle(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sandbox.cli", "run", "scripted", *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "Stored as scripted-" in done.stdout
+
+
+def test_ctrl_c_where_nobody_waits_for_it_is_no_failure(
+    sandbox: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sandbox.store.sessions.listing", interrupted)
+    code, _, err = sandbox("sessions", "list")
+    assert code == 130
+    assert err == "Stopped.\n"
