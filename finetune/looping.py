@@ -34,8 +34,6 @@ from sandbox.society import Society
 from sandbox.store import evaluations, lineage, sessions
 from sandbox.store.tables import EvaluationRow
 
-Run = Callable[[str, str], bool]
-"""Has a session, with its label, go on to its end; False if somebody stopped it."""
 Progress = Callable[[], AbstractContextManager[Callable[[Any], None]]]
 """Shows how far a training is, as long as it goes on."""
 IN_SAMPLE = (
@@ -135,7 +133,7 @@ def find(settings: Settings, name: str) -> State:
 
 
 def carry_out(
-    store: Store, settings: Settings, state: State, run: Run, progress: Progress
+    store: Store, settings: Settings, state: State, run: societies.Run, progress: Progress
 ) -> EvaluationRow | None:
     """Do what is missing, and keep the report's figures; None if somebody stopped a society.
 

@@ -91,3 +91,30 @@ def with_selection(command: F) -> F:
     ):
         chosen = option(chosen)
     return chosen  # type: ignore[no-any-return]
+
+
+def with_raters(command: F) -> F:
+    """Adds ``--kind``, ``--raters`` and ``--with-peers``: what of a society is trained on."""
+    chosen: Any = command
+    for option in reversed(
+        (
+            click.option(
+                "--kind",
+                "kinds",
+                callback=kinds,
+                default=",".join(KINDS),
+                metavar="KIND,…",
+                help=f"Some of {', '.join(KINDS)}, parted by commas (default: all).",
+            ),
+            click.option(
+                "--raters",
+                type=click.Choice(["people", "models", "all"]),
+                default="all",
+                show_default=True,
+                help="Whose ratings count.",
+            ),
+            click.option("--with-peers", is_flag=True, help="Let ratings count that models gave as peers."),
+        )
+    ):
+        chosen = option(chosen)
+    return chosen  # type: ignore[no-any-return]

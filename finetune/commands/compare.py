@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -35,6 +35,9 @@ from sandbox.settings import Settings
 from sandbox.store import evaluations as records
 from sandbox.store import sessions
 from sandbox.text import printable
+
+if TYPE_CHECKING:
+    from finetune.evaluate.societies import Run
 
 
 @click.command()
@@ -106,7 +109,7 @@ def compare(
         tell(store, settings, records.find(store.database, row.name), out, as_json=as_json)
 
 
-def runner(store: Store, settings: Settings, *, budget: float | None, quiet: bool) -> Any:
+def runner(store: Store, settings: Settings, *, budget: float | None, quiet: bool) -> Run:
     """What has a session go on to its end, unless it is there; shown unless ``quiet``."""
 
     def run(label: str, key: str) -> bool:

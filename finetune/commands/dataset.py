@@ -14,12 +14,11 @@ from rich.text import Text
 
 from finetune import making, publishing
 from finetune.commands import choosing
-from finetune.commands.choosing import with_selection
+from finetune.commands.choosing import with_raters, with_selection
 from finetune.commands.telling import print_card, print_forward, print_group, print_services
 from finetune.comparisons import Choice
 from finetune.datasets import Card, Dataset
 from finetune.formats import FORMATS, Pairing
-from finetune.groups import KINDS
 from finetune.making import Selection
 from sandbox.commands.console import (
     POSITIVE,
@@ -50,20 +49,7 @@ def dataset() -> None:
 @dataset.command(short_help="Rated candidates out of sessions.")
 @click.argument("sessions", nargs=-1, required=True)
 @click.option("--name", help="The dataset's name (default: that of the first session).")
-@click.option(
-    "--kind",
-    "kinds",
-    callback=choosing.kinds,
-    default=",".join(KINDS),
-    help=f"Some of {', '.join(KINDS)}, parted by commas (default: all).",
-)
-@click.option(
-    "--raters",
-    type=click.Choice(["people", "models", "all"]),
-    default="all",
-    show_default=True,
-    help="Whose ratings count.",
-)
+@with_raters
 @click.option(
     "--weight-people",
     type=click.FloatRange(min=0, max=1e6),
@@ -73,7 +59,6 @@ def dataset() -> None:
 )
 @click.option("--rubric", type=POSITIVE, help="Only ratings given under this version of the norms.")
 @click.option("--dimension", help="What is rated (default: what the peers rate by).")
-@click.option("--with-peers", is_flag=True, help="Let ratings count that models gave as peers.")
 @with_selection
 @with_json
 @with_store

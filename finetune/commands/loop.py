@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from finetune import looping
-from finetune.commands import choosing
+from finetune.commands.choosing import with_raters
 from finetune.commands.compare import runner
 from finetune.commands.progress import shown
 from finetune.commands.reporting import command_line, fresh_name, only_with_resume, require_packages, tell
 from finetune.commands.train import require_reporters
 from finetune.commands.training_options import with_training
 from finetune.datasets import require_name
-from finetune.groups import KINDS, Raters
+from finetune.groups import Raters
 from finetune.looping import Loop, State
 from finetune.settings import TrainingOptions
 from sandbox.blueprint import read_society
@@ -41,22 +41,7 @@ from sandbox.text import printable
 @click.option("--per-seat", type=click.IntRange(min=0), help="Questions a seat a round; 0 for all of them.")
 @click.option("--seats", metavar="RxC|N", help="Another size: 4x4 for a grid, or a number.")
 @click.option("--questions", metavar="FILE|hf:NAME", help="Other questions.")
-@click.option(
-    "--kind",
-    "kinds",
-    callback=choosing.kinds,
-    default=",".join(KINDS),
-    metavar="KIND,…",
-    help=f"Train on some of {', '.join(KINDS)} (default: all).",
-)
-@click.option(
-    "--raters",
-    type=click.Choice(["people", "models", "all"]),
-    default="all",
-    show_default=True,
-    help="Whose ratings count.",
-)
-@click.option("--with-peers", is_flag=True, help="Let ratings count that models gave as peers.")
+@with_raters
 @click.option("--recent", is_flag=True, help="Train on the newest society only, in place of all so far.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="What each society may cost.")
 @with_training

@@ -196,10 +196,14 @@ def _question(item: Item, answering: Answering) -> Request:
 async def _judged(item: Item, answer: Outcome, judge: str, ask: Ask, answering: Answering) -> Told:
     if isinstance(answer, Failure):
         return Told(None, {"failure": f"{answer.kind}: {answer.detail}"})
-    requests = [_rating(item, answer.text, criterion.name, judge, answering) for criterion in RUBRIC.criteria]
+    question = item.content.question
+    requests = [
+        rating_of(RUBRIC, name, question, answer.text, judge, derive(answering.seed, item.id, name))
+        for name in (criterion.name for criterion in RUBRIC.criteria)
+    ]
     outcomes = await _together(ask(judge, request) for request in requests)
     scores: dict[str, float | None] = {}
-    detail = {"question": item.content.question, "answer": answer.text}
+    detail = {"question": question, "answer": answer.text}
     for criterion, outcome in zip(RUBRIC.criteria, outcomes, strict=True):
         if isinstance(outcome, Failure):
             return Told(None, {"failure": f"the judge: {outcome.kind}: {outcome.detail}"})
@@ -219,24 +223,19 @@ def rating_in(reply: Reply, scale: Scale = RUBRIC.scale) -> float | None:
     return found.value if isinstance(found, Rating) else None
 
 
-def rating_of(question: str, answer: str, criterion: str, judge: str, seed: int) -> Request:
-    """What a judge is asked about one answer."""
+def rating_of(rubric: Rubric, criterion: str, question: str, answer: str, judge: str, seed: int) -> Request:
+    """What a judge is asked about one answer, by one criterion of some norms."""
     observer = Observer(name="Judge", model=judge)
     return Request(
         step=f"judge.{criterion}",
         seat="Judge",
         purpose="observe",
         messages=(
-            introduction(RUBRIC.language, observer),
-            to_observe(RUBRIC, RUBRIC.criterion(criterion), question, answer),
+            introduction(rubric.language, observer),
+            to_observe(rubric, rubric.criterion(criterion), question, answer),
         ),
         sampling=Sampling(RATING_TOKENS, 0.0, 1.0),
         seed=seed,
-        scale=RUBRIC.scale,
-        form=(form(RUBRIC.language).rating, ""),
+        scale=rubric.scale,
+        form=(form(rubric.language).rating, ""),
     )
-
-
-def _rating(item: Item, answer: str, criterion: str, judge: str, answering: Answering) -> Request:
-    seed = derive(answering.seed, item.id, criterion)
-    return rating_of(item.content.question, answer, criterion, judge, seed)

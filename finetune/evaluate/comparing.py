@@ -6,7 +6,7 @@ sessions is told of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from finetune.adapters import read_card
 from finetune.evaluate import societies
@@ -23,9 +23,6 @@ from sandbox.settings import Settings
 from sandbox.society import Society
 from sandbox.store import evaluations, sessions
 from sandbox.store.tables import EvaluationRow
-
-Run = Callable[[str, str], bool]
-"""Has a session, with its label, go on to its end; False if somebody stopped it."""
 
 
 def model_of(settings: Settings, given: str) -> tuple[str, str]:
@@ -103,7 +100,7 @@ def create(store: Store, name: str, plan: Plan, to_run: Sequence[Society]) -> Ev
     return evaluations.create(store.database, name, plan.model_dump_json())
 
 
-def carry_out(store: Store, row: EvaluationRow, run: Run) -> bool:
+def carry_out(store: Store, row: EvaluationRow, run: societies.Run) -> bool:
     """Have the sessions run that have not, and keep what is measured. False if somebody stopped it."""
     plan = Plan.model_validate_json(row.plan)
     for label, key in plan.sessions.items():

@@ -10,19 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from finetune.evaluate.answers import RATING_TOKENS, Answering, Told, rating_in, several
+from finetune.evaluate.answers import Answering, Told, rating_in, rating_of, several
 from finetune.evaluate.items import ALPHA, Item, Metric, Source, digest, identify
 from sandbox import events as ev
-from sandbox.asking import to_observe
 from sandbox.errors import UserError
-from sandbox.exchange import Failure, Request, Sampling
+from sandbox.exchange import Failure
 from sandbox.models.base import Model, outcome_of
-from sandbox.prompts import form, introduction
 from sandbox.records import assemble
 from sandbox.redaction import Redactor
 from sandbox.rubric import Rubric
 from sandbox.seeds import derive
-from sandbox.society import Observer
 from sandbox.votes import gather
 from sandbox.withdrawing import WITHDRAWN
 
@@ -86,10 +83,13 @@ class PeopleSuite:
         """Have ``spec`` rate the items. Raises ``BudgetExhausted``."""
 
         async def rated(item: Item) -> Told:
-            outcome = await outcome_of(models, spec, self._request(item, spec, answering.seed), redact)
+            what: Rated = item.content
+            seed = derive(answering.seed, item.id)
+            request = rating_of(self.rubric, what.criterion, what.question, what.text, spec, seed)
+            outcome = await outcome_of(models, spec, request, redact)
             if isinstance(outcome, Failure):
                 return Told(None, {"failure": f"{outcome.kind}: {outcome.detail}"})
-            value, people = rating_in(outcome, self.rubric.scale), item.content.people
+            value, people = rating_in(outcome, self.rubric.scale), what.people
             scores = {
                 "judge": value,
                 "people": people,
@@ -99,21 +99,6 @@ class PeopleSuite:
             return Told(scores, {"as told": outcome.text})
 
         await several(items, rated, on_told, answering.at_once)
-
-    def _request(self, item: Item, spec: str, seed: int) -> Request:
-        rated: Rated = item.content
-        rubric = self.rubric
-        asked = to_observe(rubric, rubric.criterion(rated.criterion), rated.question, rated.text)
-        return Request(
-            step=f"judge.{rated.criterion}",
-            seat="Judge",
-            purpose="observe",
-            messages=(introduction(rubric.language, Observer(name="Judge", model=spec)), asked),
-            sampling=Sampling(RATING_TOKENS, 0.0, 1.0),
-            seed=derive(seed, item.id),
-            scale=rubric.scale,
-            form=(form(rubric.language).rating, ""),
-        )
 
 
 def _rubric(happened: Iterable[ev.Event]) -> Rubric:

@@ -189,7 +189,7 @@ def carry_out(
             for model in models
         }
         if any(scored.values()):
-            _score(store, settings, row, prepared, base, scored, outcome, on_progress)
+            _score(store, settings, row, prepared, base, scored, on_progress)
     judged = {
         model: [(name, items) for name, items in tasks[model].items() if suites.talks(name)]
         for model in options.models
@@ -235,7 +235,6 @@ def _score(
     prepared: Prepared,
     base: str,
     tasks: Mapping[str, Sequence[tuple[str, list[Item]]]],
-    outcome: Outcome,
     on_progress: Listener,
 ) -> None:
     from finetune.evaluate.likelihood import Scorer

@@ -7,7 +7,7 @@ items, whoever speaks in them. It runs no society, and knows no model.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -27,6 +27,8 @@ from sandbox.society import Agent, Society
 from sandbox.store import sessions
 from sandbox.store.evaluations import Measured
 
+Run = Callable[[str, str], bool]
+"""Has a session, with its label, go on to its end; False if somebody stopped it."""
 SUITE = "society"
 CAVEAT = (
     "Interactions of one society share their peers and memories, and each society ran once: the intervals "
