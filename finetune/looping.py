@@ -8,6 +8,7 @@ It knows no terminal: who runs the sessions, and shows progress, is given.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -120,8 +121,25 @@ def begin(store: Store, settings: Settings, loop: Loop) -> State:
     return state
 
 
+def listing(settings: Settings) -> list[str]:
+    """The names of all loops that were begun, the one that was last worked on first."""
+    found = (settings.data_dir / "loops").glob(f"*/{_STATE}")
+    return [place.parent.name for place in sorted(found, key=lambda place: -place.stat().st_mtime)]
+
+
+def delete(settings: Settings, name: str) -> None:
+    """Forget a loop, so that it can't be gone on with; what it has made stays. Raises ``UserError``."""
+    folder = folder_of(settings, name)
+    if not folder.is_dir():
+        raise UserError(f"There is no loop '{name}'. See: sandbox loops list")
+    with alone(settings, name):
+        shutil.rmtree(folder)
+
+
 def find(settings: Settings, name: str) -> State:
-    """A loop that was begun. Raises ``UserError``."""
+    """A loop that was begun, by its name or as ``last``. Raises ``UserError``."""
+    if name == "last" and (known := listing(settings)):
+        name = known[0]
     place = folder_of(settings, name) / _STATE
     try:
         return State.model_validate_json(place.read_bytes())

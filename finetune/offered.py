@@ -7,5 +7,6 @@ COMMANDS = {
     "evaluate": ("finetune.commands.evaluate:evaluate", "Measure models side by side on benchmarks."),
     "compare": ("finetune.commands.compare:compare", "A stored society, without and with an adapter."),
     "loop": ("finetune.commands.loop:loop", "Society, dataset, adapter, society: N times."),
+    "loops": ("finetune.commands.loop:loops", "List loops, and forget them."),
     "evaluations": ("finetune.commands.evaluate:evaluations", "List, show, delete what was measured."),
 }

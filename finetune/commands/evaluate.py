@@ -222,9 +222,9 @@ def delete(name: str, yes: bool, settings: Settings) -> None:
         row = records.find(store.database, name)
         if not yes:
             click.confirm(printable(f"Delete {row.name} for good?"), abort=True)
-        records.delete(store.database, row.name)
         folder = report_folder(settings, row.name)
-        if (folder / "report.json").is_file():
+        with alone(settings, row.name):
+            records.delete(store.database, row.name)
             shutil.rmtree(folder)
     click.echo(printable(f"{row.name} is deleted; a report in another folder (--out) is not."))
 

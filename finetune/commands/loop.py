@@ -1,4 +1,4 @@
-"""``sandbox loop``: society → dataset → adapter → society, again and again."""
+"""``sandbox loop``: society → dataset → adapter → society, N times; ``sandbox loops``: those begun."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.table import Table
 
 from finetune import looping
 from finetune.commands.choosing import with_raters
@@ -21,13 +22,23 @@ from finetune.groups import Raters
 from finetune.looping import Loop, State
 from finetune.settings import TrainingOptions
 from sandbox.blueprint import read_society
-from sandbox.commands.console import STOPPED, again, opened, safe, terminal, with_json, with_store
+from sandbox.commands.console import (
+    STOPPED,
+    again,
+    opened,
+    print_json,
+    safe,
+    terminal,
+    with_json,
+    with_store,
+)
 from sandbox.commands.run import ROUNDS
 from sandbox.errors import BudgetExhausted
 from sandbox.models.catalog import require_adapters
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.societyfile import Overrides
+from sandbox.store import evaluations
 from sandbox.store.tables import EvaluationRow
 from sandbox.text import printable
 
@@ -46,7 +57,7 @@ from sandbox.text import printable
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="What each society may cost.")
 @with_training
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the report.")
-@click.option("--resume", metavar="NAME", help="Go on with a loop that was interrupted.")
+@click.option("--resume", metavar="NAME", help="Go on with a loop that was interrupted, or 'last'.")
 @with_json
 @with_store
 def loop(
@@ -107,6 +118,57 @@ def loop(
         tell(store, settings, row, out, as_json=as_json)
     if not as_json:
         _try_next(state)
+
+
+@click.group()
+def loops() -> None:
+    """List loops, and forget them."""
+
+
+@loops.command("list")
+@with_json
+@with_store
+def list_loops(as_json: bool, settings: Settings) -> None:
+    """The loops, the one that was last worked on first."""
+    found = [looping.find(settings, name) for name in looping.listing(settings)]
+    with opened(settings) as store:
+        reported = {row.name for row in evaluations.listing(store.database) if row.finished}
+    if as_json:
+        for state in found:
+            print_json(state.model_dump(mode="json") | {"finished": state.loop.name in reported})
+        return
+    if not found:
+        terminal().print("No loops yet. Begin with: sandbox loop village")
+        return
+    table = Table(pad_edge=False)
+    for column in ("loop", "state", "society", "trains", "adapters", "sessions"):
+        table.add_column(column, overflow="fold")
+    for state in found:
+        made = sum(bool(step.adapter) for step in state.steps)
+        table.add_row(
+            safe(state.loop.name),
+            "" if state.loop.name in reported else "unfinished",
+            safe(state.loop.society.name),
+            safe(state.loop.base),
+            f"{made} of {state.loop.iterations}",
+            safe(", ".join(step.session for step in state.steps)),
+        )
+    terminal().print(table)
+
+
+@loops.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_store
+def delete(name: str, yes: bool, settings: Settings) -> None:
+    """Forget a loop: it can't be gone on with. Its sessions, datasets, adapters and report stay."""
+    state = looping.find(settings, name)
+    if not yes:
+        click.confirm(printable(f"Forget the loop {state.loop.name}?"), abort=True)
+    looping.delete(settings, state.loop.name)
+    click.echo(
+        printable(f"{state.loop.name} is forgotten; its sessions, datasets, adapters and report stay.")
+    )
 
 
 def _carry_out(

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from finetune import job
 from finetune.evaluate.plan import Plan, SuitePlan
-from sandbox.commands.console import counted, masked, print_json, safe, terminal
+from sandbox.commands.console import again, counted, masked, print_json, safe, terminal
 from sandbox.errors import MissingExtra, UserError
 from sandbox.running import Store
 from sandbox.settings import Settings
@@ -63,11 +63,15 @@ def command_line() -> str:
 def begun(store: Store, name: str, command: str) -> EvaluationRow:
     """The evaluation of a name, if it is ``command`` that goes on with it. Raises ``UserError``."""
     row = records.find(store.database, name)
-    plan = Plan.model_validate_json(row.plan)
-    by = "loop" if plan.lineage else "compare" if plan.sessions else "evaluate"
+    by = _command_of(Plan.model_validate_json(row.plan))
     if by != command:
         raise UserError(f"{row.name} was begun otherwise. Go on with: sandbox {by} --resume {row.name}")
     return row
+
+
+def _command_of(plan: Plan) -> str:
+    """The command that goes on with it."""
+    return "loop" if plan.lineage else "compare" if plan.sessions else "evaluate"
 
 
 def report_folder(settings: Settings, name: str) -> Path:
@@ -98,6 +102,9 @@ def tell(store: Store, settings: Settings, row: EvaluationRow, out: Path | None,
     console = terminal()
     print_report(found)
     console.print(safe(f"The report is in {folder / 'report.html'}"), soft_wrap=True)
+    if not row.finished:
+        told = again(f"{_command_of(plan)} --resume {row.name}")
+        console.print(safe(f"It is not finished. Go on with: {told}"), soft_wrap=True)
 
 
 def print_report(report: Any) -> None:

