@@ -248,7 +248,8 @@ def _arguments(job: Job, measures: bool, rows: int) -> dict[str, Any]:
     options = job.options
     on_cpu = device_of(options) == "cpu"
     steps = options.eval_steps or options.save_steps
-    steps_there_are = -(-rows // (options.batch * processes() * options.accumulate))
+    there_are = -(-rows // (options.batch * processes() * options.accumulate))
+    total = min(options.max_steps or there_are, there_are)
     told: dict[str, Any] = {
         "output_dir": str(job.run),
         "per_device_train_batch_size": options.batch,
@@ -256,11 +257,11 @@ def _arguments(job: Job, measures: bool, rows: int) -> dict[str, Any]:
         "gradient_accumulation_steps": options.accumulate,
         "learning_rate": options.learning_rate,
         "lr_scheduler_type": options.schedule,
-        "warmup_steps": options.warmup,
+        "warmup_steps": int(options.warmup * total),  # none in a short training: its first step would be idle
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.clip,
         "num_train_epochs": 1,  # the order of the rows holds the epochs
-        "max_steps": min(options.max_steps, steps_there_are) if options.max_steps else -1,
+        "max_steps": total,
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": steps if options.patience else options.save_steps,

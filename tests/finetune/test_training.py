@@ -76,6 +76,7 @@ def test_every_method_trains_on_the_same_data(jobs: Jobs, method: str) -> None:
     assert math.isfinite(card.metrics.loss or math.nan)
     log = [json.loads(line) for line in (job.out / "training.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if "loss" in entry] == [1, 2, 3]
+    assert all(entry["learning_rate"] > 0 for entry in log if "loss" in entry), "no step is idle"
     assert not job.run.exists()
     assert read_card(job.out) == card
 
