@@ -12,7 +12,11 @@ _KEPT = 64
 
 
 class Glances:
-    """The newest snapshots asked for. A session that was deleted and made anew has another epoch."""
+    """The newest snapshots asked for.
+
+    A session that was deleted and made anew, or that somebody withdrew from, has another epoch: its snapshot
+    is made anew, too.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -42,7 +46,8 @@ class Glances:
 
     def _advanced(self, key: str) -> Snapshot:
         view = self._views.get(key)
-        if view is None:
+        if view is None or self._store.log.epochs([key]).get(key) != view.epoch:
+            self._texts.pop(key, None)
             view = snapshot(self._store.log.read(key))
         else:
             for recorded in self._store.log.read(key, after=view.seq):

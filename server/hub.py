@@ -60,11 +60,14 @@ class Listener:
 
 
 class Channel:
-    """What is sent of one session. ``head`` is the seq of its newest event."""
+    """What is sent of one session in an epoch. ``head`` is the seq of its newest event."""
 
-    def __init__(self, key: str, head: int, max_lag: int, slow_s: float, on_drop: Callable[[], None]) -> None:
+    def __init__(
+        self, key: str, head: int, epoch: str, max_lag: int, slow_s: float, on_drop: Callable[[], None]
+    ) -> None:
         self.key = key
         self.head = head
+        self.epoch = epoch
         self.listeners: set[Listener] = set()
         self.announcing: asyncio.TimerHandle | None = None
         self._untold: list[Listener] = []
@@ -167,11 +170,17 @@ class Hub:
         """The channel of a session, if it has one."""
         return self._channels.get(key)
 
-    def open(self, key: str, head: int) -> Channel:
-        """The channel of a session, made at ``head`` if there is none."""
+    def open(self, key: str, head: int, epoch: str) -> Channel:
+        """The channel of a session, made at ``head`` if there is none; one of another epoch is ended."""
+        self.turn(key, epoch)
         if key not in self._channels:
-            self._channels[key] = Channel(key, head, self._max_lag, self._slow_s, self._drop)
+            self._channels[key] = Channel(key, head, epoch, self._max_lag, self._slow_s, self._drop)
         return self._channels[key]
+
+    def turn(self, key: str, epoch: str) -> None:
+        """End the channel of a session that is in another epoch by now: who listens comes back for it."""
+        if (channel := self._channels.get(key)) and channel.epoch != epoch:
+            self.close(key, "changed")
 
     def close(self, key: str, why: str) -> None:
         """End a channel with all who listen."""

@@ -22,12 +22,13 @@ class Onlookers:
     def __init__(self, parts: Resources) -> None:
         self._parts = parts
         self._catalogs: OrderedDict[str, Catalog] = OrderedDict()
-        self._asides: dict[str, tuple[int, Aside]] = {}
+        self._asides: dict[str, tuple[tuple[str, int], Aside]] = {}
 
     async def aside(self, row: SessionRow) -> Aside:
         """A session's society as the log has it now."""
         known = self._asides.get(row.key)
-        if known is not None and known[0] == row.head:
+        now = row.epoch, row.head
+        if known is not None and known[0] == now:
             return known[1]
         log = self._parts.store.log
         progress = await asyncio.to_thread(lambda: fold(r.event for r in log.read(row.key)))
@@ -42,7 +43,7 @@ class Onlookers:
         aside = await off_the_record(
             self._parts.store, row.key, progress, self._catalogs[row.key], self._parts.redact
         )
-        self._asides[row.key] = (row.head, aside)
+        self._asides[row.key] = (now, aside)
         for key in [key for key in self._catalogs if key != row.key and not self._is_busy(key)]:
             if len(self._catalogs) <= _KEPT:
                 break

@@ -20,9 +20,10 @@ import structlog
 from sandbox.aside import Aside
 from sandbox.errors import LeaseLost, SandboxError, SessionError, StoreError
 from sandbox.events import Recorded
-from sandbox.store import sessions
+from sandbox.store import sessions, withdrawal
 from sandbox.store.inbox import Command
 from sandbox.store.tables import SessionRow
+from sandbox.store.withdrawal import NoPart, Withdrawn
 from server.auth import Identity
 from server.commands import IN_TURN
 from server.hub import Channel, Hub
@@ -152,6 +153,32 @@ class Runs:
         self._hub.close(row.key, "deleted")
         return deleted
 
+    async def withdraw(self, key: str, person: str) -> list[Withdrawn]:
+        """Take a person out of a session and its forks. What runs is paused, who listens gets it anew.
+
+        Raises ``NoPart``, and ``SessionError`` where another process runs it.
+        """
+        database, log = self._parts.store.database, self._parts.store.log
+        await asyncio.to_thread(withdrawal.require_part, log, key, person)
+        told = []
+        for one in (key, *await asyncio.to_thread(withdrawal.copies, database, key)):
+            async with self._lock(one):
+                with suppress(NoPart):
+                    await asyncio.to_thread(withdrawal.require_part, log, one, person)
+                    if run := self._runs.get(one):
+                        await run.pause("stopped")
+                        await self._shut(run)
+                    told.append(await asyncio.to_thread(withdrawal.forget, database, log, one, person))
+        await self._notice_withdrawals()
+        return told
+
+    async def _notice_withdrawals(self) -> None:
+        """End the channels of sessions that somebody was taken out of, here or by another process."""
+        if keys := [channel.key for channel in self._hub.channels()]:
+            epochs = await asyncio.to_thread(self._parts.store.log.epochs, keys)
+            for key, epoch in epochs.items():
+                self._hub.turn(key, epoch)
+
     async def _owned(self, row: SessionRow) -> Run | None:
         """The run of a session in this process, opened if nobody has it; None if another process has.
 
@@ -181,7 +208,7 @@ class Runs:
                 raise
             run = Run(self._parts, handle, self._listen, self._tell)
             try:
-                channel = self._hub.open(row.key, row.head)
+                channel = self._hub.open(row.key, row.head, handle.epoch)
                 await run.open()
                 # What another owner wrote last may not have been announced here yet.
                 missing = await asyncio.to_thread(
@@ -206,7 +233,7 @@ class Runs:
     def channel(self, row: SessionRow) -> Channel:
         """The channel of a session, made if there is none."""
         run = self._runs.get(row.key)
-        return self._hub.open(row.key, run.head if run else row.head)
+        return self._hub.open(row.key, run.head if run else row.head, row.epoch)
 
     def _tell(self, key: str, text: str) -> None:
         if channel := self._hub.channel(key):
@@ -261,6 +288,7 @@ class Runs:
         while True:
             try:
                 await self._adopt()
+                await self._notice_withdrawals()
                 for run in tuple(self._runs.values()):
                     idle = not run.is_busy and time.monotonic() - run.used > self._parts.server.idle_s
                     if run.is_adrift:

@@ -43,6 +43,7 @@ _PAGE = 500
 _CODES: dict[str, int] = {
     "slow": fr.Close.TOO_SLOW,
     "deleted": fr.Close.DELETED,
+    "changed": fr.Close.CHANGED,
     "expired": fr.Close.UNAUTHORIZED,
     "too_large": 1009,
     "failed": 1011,

@@ -11,7 +11,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
@@ -103,6 +103,12 @@ class Log:
             if len(batch) < READ_BATCH:
                 return
             after = batch[-1].seq
+
+    def epochs(self, keys: Iterable[str]) -> dict[str, str]:
+        """The epochs that sessions are in now; those that are gone are left out."""
+        query = sa.select(SESSIONS.c.key, SESSIONS.c.epoch).where(SESSIONS.c.key.in_(list(keys)))
+        with self._database.reading() as connection:
+            return {row.key: row.epoch for row in connection.execute(query)}
 
     def close(self) -> None:
         """Stop the writer after what it already has."""

@@ -57,14 +57,7 @@ def forget(database: Database, log: Log, reference: str, person: str) -> Withdra
     """
     row = find(database, reference)
     assert row.id is not None
-    events = [recorded.event for recorded in log.read(row.key)]
-    created = events[0]
-    if isinstance(created, SessionCreated) and created.society.seat(person) is not None:
-        raise SessionError(f"'{person}' is a seat of session {row.key}, not a person.")
-    alias = alias_for(events)
-    changed = withdraw(events, person, alias)
-    if not changed:
-        raise NoPart(f"'{person}' had no part in session {row.key}. Names are told exactly as written.")
+    events, changed, alias = _changed(log, row.key, person)
     why = f"a person withdrew what they said and rated in session {row.key}"
     with database.writing() as connection:
         held = connection.execute(
@@ -92,6 +85,24 @@ def forget(database: Database, log: Log, reference: str, person: str) -> Withdra
         datasets, adapters = lineage.flag(connection, row.key, person, why)
         measured = evaluations.forget(connection, row.key)
     return Withdrawn(row.key, alias, len(changed), datasets, adapters, measured)
+
+
+def require_part(log: Log, key: str, person: str) -> None:
+    """Raise ``NoPart`` if the person had no part in a session, ``SessionError`` if it is one of its seats."""
+    _changed(log, key, person)
+
+
+def _changed(log: Log, key: str, person: str) -> tuple[list[Event], dict[int, Event], str]:
+    """All events of a session, those that change by their place, and the pseudonym."""
+    events = [recorded.event for recorded in log.read(key)]
+    created = events[0] if events else None
+    if isinstance(created, SessionCreated) and created.society.seat(person) is not None:
+        raise SessionError(f"'{person}' is a seat of session {key}, not a person.")
+    alias = alias_for(events)
+    changed = withdraw(events, person, alias)
+    if not changed:
+        raise NoPart(f"'{person}' had no part in session {key}. Names are told exactly as written.")
+    return events, changed, alias
 
 
 def copies(database: Database, key: str) -> list[str]:

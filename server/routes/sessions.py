@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from pathlib import Path
+import pathlib
 from tempfile import mkstemp
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
@@ -22,16 +23,18 @@ from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 from sandbox.store.export import Format, What, export
 from sandbox.store.tables import SessionRow
+from sandbox.store.withdrawal import NoPart
+from sandbox.text import storable
 from server.auth import Forbidden
 from server.deps import Parts, Who, seen_by
-from server.errors import TOLD
+from server.errors import TOLD, NotFound
 from server.routes.control import perform
 from server.routes.looking import Looks, found
 from server.routes.pages import PageLimit
 from server.services import Services
 from server.wire import commands as do
 from server.wire.snapshot import Snapshot
-from server.wire.views import CreateSession, Estimate, Fork, SessionView
+from server.wire.views import CreateSession, Estimate, Fork, SessionView, Withdrawal
 
 router = APIRouter(prefix="/api/v1", tags=["sessions"], responses=TOLD)
 _MEDIA = {"jsonl": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
@@ -184,7 +187,7 @@ async def export_session(
     row = await found(services, session)
     descriptor, name = mkstemp(suffix=f".{format}")
     os.close(descriptor)
-    file = Path(name)
+    file = pathlib.Path(name)
     store = services.store
     try:
         await asyncio.to_thread(export, store.database, store.log, row.key, what, format, file, io.StringIO())
@@ -219,6 +222,28 @@ async def delete_session(session: str, who: Who, services: Parts) -> None:
     await services.runs.delete(row.key)
     services.glances.forget(row.key)
     services.monitoring.forget(row.key)
+
+
+@router.delete("/sessions/{session}/people/{person}")
+async def withdraw_person(
+    session: str, person: Annotated[str, Path(max_length=200)], who: Who, services: Parts
+) -> list[Withdrawal]:
+    """Take a person's words, ratings and name out of a session and its forks, for good.
+
+    By whoever runs the session, or with that person's own key, which ends with it. Rounds are paused;
+    datasets and adapters that were made from it are marked, and named here.
+    """
+    row = await found(services, session)
+    person = storable(person)
+    who.check("join" if who.person == person else "run", row.key)
+    view = await services.glances.of(row.key)
+    for seat in [seat.name for seat in view.seats if seat.person == person]:
+        await services.runs.submit(row.key, who, person, uuid4().hex, do.Leave(seat=seat))
+    try:
+        told = await services.runs.withdraw(row.key, person)
+    except NoPart as error:
+        raise NotFound(str(error)) from error
+    return [Withdrawal(**done._asdict()) for done in told]
 
 
 @router.get("/schema/frames", response_class=JSONResponse)

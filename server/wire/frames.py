@@ -32,6 +32,7 @@ class Close(IntEnum):
     FORBIDDEN = 4403
     NOT_FOUND = 4404
     TOO_SLOW = 4408
+    CHANGED = 4409
     DELETED = 4410
     TOO_MANY = 4429
 
@@ -45,6 +46,7 @@ CLOSE_CODES: dict[int, str] = {
     Close.FORBIDDEN: "The key does not allow it or is for another session, or the page's origin is foreign.",
     Close.NOT_FOUND: "There is no such session.",
     Close.TOO_SLOW: "The client read too slowly. Connect again, with since: nothing is lost.",
+    Close.CHANGED: "Somebody's part was taken out of the session. Connect again: it is sent anew.",
     Close.DELETED: "The session was deleted.",
     Close.TOO_MANY: "Too many connections or commands. Wait, and connect again.",
 }

@@ -95,6 +95,21 @@ class Fork(_Body):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
 
 
+class Withdrawal(BaseModel):
+    """What taking somebody out of a session changed: ``alias`` stands for the name in so many events.
+
+    ``datasets`` and ``adapters`` were made from it and still hold it: they are marked, and to be deleted;
+    ``evaluations`` looked at it, and their reports were written before.
+    """
+
+    session: str
+    alias: str
+    events: int
+    datasets: tuple[str, ...]
+    adapters: tuple[str, ...]
+    evaluations: tuple[str, ...]
+
+
 class Page(BaseModel):
     """Some rows, and the ``after`` that brings the next ones; None when there are no more."""
 

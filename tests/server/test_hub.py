@@ -16,7 +16,7 @@ def item(seq: int) -> ev.Recorded:
 
 def channel(max_lag: int = 10, slow_s: float = 0.0) -> tuple[Channel, list[str]]:
     dropped: list[str] = []
-    return Channel("s", 0, max_lag, slow_s, lambda: dropped.append("s")), dropped
+    return Channel("s", 0, "epoch", max_lag, slow_s, lambda: dropped.append("s")), dropped
 
 
 async def test_everybody_who_is_behind_is_told_and_takes_in_order() -> None:
@@ -89,8 +89,8 @@ async def test_a_connection_that_fails_does_not_hold_up_the_others() -> None:
 
 async def test_channels_without_listeners_are_given_up() -> None:
     hubs = Hub(10, 1)
-    one, two = hubs.open("one", 5), hubs.open("two", 0)
-    assert hubs.open("one", 99) is one
+    one, two = hubs.open("one", 5, "a"), hubs.open("two", 0, "a")
+    assert hubs.open("one", 99, "a") is one
     listener = two.join(None, None, lambda: None)
     hubs.tidy(keep=())
     assert hubs.channel("one") is None

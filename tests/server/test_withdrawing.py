@@ -1,0 +1,143 @@
+"""Somebody is taken out of a session that the server has open: nothing of theirs is served any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+from guarding import Guarded, closed_with
+from serving import Live, app_in, create, live, serve, status, wait_for
+
+from sandbox.running import Store
+from sandbox.store import withdrawal
+
+SECRET = "my very own words"
+
+
+def take_part(client: httpx.Client, session: str, person: str = "Ann") -> None:
+    """Sit at A2, and rate an answer with a reason of one's own."""
+    own = {"X-Sandbox-Person": person}
+    path = f"/api/v1/sessions/{session}"
+    assert client.post(f"{path}/seats/A2/take", json={}, headers=own).status_code == 200
+    client.post(f"{path}/questions", json={"question": "Why?", "seat": "A1"})
+    (turn, *_) = wait_for(lambda: client.get(f"{path}/turns", headers=own).json())
+    given = {"interaction": turn["interaction"], "step": turn["step"], "value": 6, "text": SECRET}
+    assert client.post(f"{path}/turns", json=given, headers=own).status_code == 200
+    wait_for(lambda: client.get(f"{path}/ratings", params={"rater": "A2"}).json()["items"])
+
+
+def served(client: httpx.Client, session: str) -> str:
+    """All that the server tells of a session."""
+    path = f"/api/v1/sessions/{session}"
+    parts = [client.get(f"{path}/{what}").text for what in ("snapshot", "events", "messages", "ratings")]
+    return "".join([*parts, client.get(f"{path}/monitors").text])
+
+
+async def test_who_watches_gets_the_session_anew(client: httpx.Client, base: str) -> None:
+    session = create(client)
+    take_part(client, session)
+    assert SECRET in served(client, session)
+    async with live(base, session) as connection:
+        here = Live(connection)
+        before = await here.next("session.snapshot")
+        told = client.delete(f"/api/v1/sessions/{session}/people/Ann")
+        assert told.status_code == 200, told.text
+        (done,) = told.json()
+        assert (done["session"], done["alias"], done["datasets"]) == (session, "withdrawn-1", [])
+        assert done["events"] >= 3
+        assert await closed_with(connection) == 4409
+    after = served(client, session)
+    assert SECRET not in after
+    assert "Ann" not in after
+    async with live(base, session, f"{before['epoch']}:{before['seq']}") as connection:
+        resync = await Live(connection).next("resync.required")
+    assert resync["data"]["reason"] == "epoch"
+    assert resync["epoch"] != before["epoch"]
+    seats = {seat["name"]: seat for seat in resync["data"]["snapshot"]["seats"]}
+    assert seats["A2"]["person"] is None, "nobody waits for who is gone"
+    # And it goes on, as a society of agents.
+    assert client.post(f"/api/v1/sessions/{session}/start").status_code == 200
+    wait_for(lambda: status(client, session) == "finished")
+
+
+async def test_rounds_that_run_are_paused_and_can_be_gone_on_with(client: httpx.Client) -> None:
+    session = create(client, rounds=500)
+    take_part(client, session)
+    client.post(f"/api/v1/sessions/{session}/seats/A2/leave", headers={"X-Sandbox-Person": "Ann"})
+    client.post(f"/api/v1/sessions/{session}/start")
+    wait_for(lambda: client.get(f"/api/v1/sessions/{session}").json()["round"] > 1)
+    assert client.delete(f"/api/v1/sessions/{session}/people/Ann").status_code == 200
+    assert status(client, session) == "paused"
+    assert SECRET not in served(client, session)
+    assert client.post(f"/api/v1/sessions/{session}/step").status_code == 200
+
+
+def test_forks_are_not_forgotten(client: httpx.Client) -> None:
+    session = create(client)
+    take_part(client, session)
+    fork = client.post(f"/api/v1/sessions/{session}/fork").json()["session"]
+    assert SECRET in served(client, fork)
+    told = client.delete(f"/api/v1/sessions/{session}/people/Ann").json()
+    assert [done["session"] for done in told] == [session, fork]
+    assert SECRET not in served(client, fork)
+
+
+def test_who_had_no_part_is_not_found_and_stops_nothing(client: httpx.Client) -> None:
+    session = create(client, rounds=500)
+    client.post(f"/api/v1/sessions/{session}/start")
+    for name, code in (("Bob", 404), ("A1", 409), ("%00", 404), ("x" * 300, 422)):
+        answer = client.delete(f"/api/v1/sessions/{session}/people/{name}")
+        assert answer.status_code == code, answer.text
+    assert client.delete("/api/v1/sessions/nowhere/people/Bob").status_code == 404
+    assert status(client, session) == "running"
+
+
+def test_people_withdraw_themselves_by_their_own_key_and_nobody_else(guarded: Guarded) -> None:
+    session = create(guarded.admin)
+    keys = {}
+    for person in ("Ann", "Bob"):
+        ticket = guarded.invited(session, person=person)
+        joined = httpx.post(f"{guarded.base}/api/v1/invites/join", json={"ticket": ticket})
+        assert joined.status_code == 201, joined.text
+        keys[person] = joined.json()["key"]
+    for person, key in keys.items():
+        with guarded.client(key) as own:
+            message = {"text": f"{person} says {SECRET}", "to": ["A1"]}
+            assert own.post(f"/api/v1/sessions/{session}/messages", json=message).status_code == 201
+    with guarded.client(keys["Bob"]) as bob:
+        assert bob.delete(f"/api/v1/sessions/{session}/people/Ann").status_code == 403
+    other = create(guarded.admin)
+    with guarded.client(keys["Ann"]) as ann:
+        assert ann.delete(f"/api/v1/sessions/{other}/people/Ann").status_code == 403
+        assert ann.delete(f"/api/v1/sessions/{session}/people/Ann").status_code == 200
+        wait_for(lambda: ann.get("/api/v1/me").status_code == 401)
+    told = served(guarded.admin, session)
+    assert f"Ann says {SECRET}" not in told
+    assert f"Bob says {SECRET}" in told
+    for scope, code in (("watch", 403), ("join", 403), ("run", 200)):
+        with guarded.client(guarded.key(scope).key) as somebody:  # type: ignore[arg-type]
+            answer = somebody.delete(f"/api/v1/sessions/{session}/people/Bob")
+            assert answer.status_code == code, answer.text
+
+
+async def test_what_another_process_takes_out_is_not_served_from_memory(tmp_path: Path) -> None:
+    with (
+        serve(app_in(tmp_path, idle_s=0.3)) as base,
+        httpx.Client(base_url=base, timeout=30) as client,
+    ):
+        session = create(client)
+        take_part(client, session)
+        client.post(f"/api/v1/sessions/{session}/seats/A2/leave", headers={"X-Sandbox-Person": "Ann"})
+        assert SECRET in served(client, session)
+        wait_for(lambda: not client.get(f"/api/v1/sessions/{session}").json()["leased"])
+        async with live(base, session) as connection:
+            await Live(connection).next("session.snapshot")
+            store = Store.open(str(tmp_path / "server.db"))
+            withdrawal.forget(store.database, store.log, session, "Ann")
+            store.close()
+            assert SECRET not in served(client, session)
+            assert await closed_with(connection) == 4409
+        async with live(base, session) as connection:
+            snapshot: dict[str, Any] = await Live(connection).next("session.snapshot")
+        assert SECRET not in str(snapshot)
