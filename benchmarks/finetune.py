@@ -3,6 +3,7 @@
 Each way runs in a process of its own, on the same tokens: a query of 90 and replies of 80, 3 or 8 of them.
 ``published`` does what the paper's script does in a step: a row a candidate, labels given to the model (whose
 own loss nobody reads), logits of all places copied without the last, one loss a row, anomalies looked for.
+``blocks`` is how we train; ``frugal`` the same with ``--checkpointing``.
 What is printed is seconds a group (a query with all its candidates): forward, backward and update.
 """
 
@@ -17,7 +18,8 @@ from typing import Any
 from benchmarks.measure import median, peak_memory_mb, spread
 
 QUERY, REPLY, STEPS = 90, 80, 6
-WAYS = ("published", "apart", "blocks", "dpo")
+WAYS = ("published", "apart", "blocks", "frugal", "dpo")
+PEERS = ("published", "apart")
 
 
 def main() -> int:
@@ -44,13 +46,13 @@ def main() -> int:
 def _line(way: str, kind: str, known: dict[tuple[str, str], dict[str, Any]]) -> str:
     found = known[way, kind]
     told = f"  {way:<7} {kind:<9} {spread(found['seconds'])} s a group, {found['memory']:,.0f} MB"
-    if way == "blocks":
-        ratios = {peer: median(known[peer, kind]["seconds"]) / median(found["seconds"]) for peer in WAYS[:2]}
+    if way in ("blocks", "frugal"):
+        ratios = {peer: median(known[peer, kind]["seconds"]) / median(found["seconds"]) for peer in PEERS}
         told += f"; {ratios['apart']:.2f} times as fast as one by one, {ratios['published']:.2f} as published"
     if way == "dpo":
         ratio = median(found["seconds"]) / median(known["blocks", kind]["seconds"])
-        memory = known["blocks", kind]["memory"] / found["memory"]
-        told += f"; shared is {ratio:.2f} times as fast, at {memory:.2f} of its memory"
+        memory, least = (known[way, kind]["memory"] / found["memory"] for way in ("blocks", "frugal"))
+        told += f"; shared is {ratio:.2f} times as fast, at {memory:.2f} of its memory ({least:.2f} frugally)"
     return told
 
 
@@ -100,7 +102,10 @@ def measure(way: str, kind: str, candidates: int) -> None:
     elif way == "published":
         seconds = _published(model, row)
     else:
-        seconds = _ours(model, row, way)
+        if way == "frugal":
+            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        seconds = _ours(model, row, "apart" if way == "apart" else "blocks")
     print(json.dumps({"seconds": seconds[1:], "memory": peak_memory_mb()}))
 
 

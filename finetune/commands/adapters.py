@@ -10,14 +10,24 @@ import click
 from rich.table import Table
 
 from finetune.datasets import remove, require_name
-from sandbox.commands.console import again, counted, opened, print_json, safe, terminal, with_json, with_store
+from sandbox.commands.console import (
+    again,
+    counted,
+    opened,
+    print_json,
+    safe,
+    sure,
+    terminal,
+    with_json,
+    with_store,
+    with_yes,
+)
 from sandbox.errors import UserError
 from sandbox.models.weights import CARD
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import lineage
 from sandbox.store.tables import AdapterRow
-from sandbox.text import printable
 
 
 @click.group()
@@ -98,7 +108,7 @@ def show(name: str, as_json: bool, settings: Settings) -> None:
 
 @adapters.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_yes
 @with_store
 def delete(name: str, yes: bool, settings: Settings) -> None:
     """Delete an adapter with its files."""
@@ -107,10 +117,9 @@ def delete(name: str, yes: bool, settings: Settings) -> None:
         if row is None and not (settings.adapters_dir / require_name(name, "adapter") / CARD).is_file():
             raise _no_adapter(name)
         seats = len({(s.session, s.seat) for s in lineage.services(store.database, name)})
-        if not yes:
-            served = f" {counted(seats, 'seat')} spoke through it." if seats else ""
-            where = f" in {row.path}" if row else ""
-            click.confirm(printable(f"Delete {name} and its files{where} for good?{served}"), abort=True)
+        served = f" {counted(seats, 'seat')} spoke through it." if seats else ""
+        where = f" in {row.path}" if row else ""
+        sure(f"Delete {name} and its files{where} for good?{served}", yes=yes)
         folder = Path(row.path) if row else settings.adapters_dir / name
         if folder.exists():
             remove(folder, name)

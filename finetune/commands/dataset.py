@@ -28,9 +28,11 @@ from sandbox.commands.console import (
     print_json,
     safe,
     short,
+    sure,
     terminal,
     with_json,
     with_store,
+    with_yes,
 )
 from sandbox.errors import UserError
 from sandbox.settings import Settings
@@ -307,13 +309,12 @@ def push(name: str, repository: str, public: bool, settings: Settings) -> None:
 
 @dataset.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_yes
 @with_store
 def delete(name: str, yes: bool, settings: Settings) -> None:
     """Delete a dataset. The adapters trained on it stay, and keep its digest."""
     with opened(settings) as store:
-        if not yes:
-            click.confirm(f"Delete the dataset {name} for good?", abort=True)
+        sure(f"Delete the dataset {name} for good?", yes=yes)
         making.delete(store, settings, name)
     click.echo(f"{name} is deleted.")
 

@@ -36,9 +36,11 @@ from sandbox.commands.console import (
     opened,
     print_json,
     safe,
+    sure,
     terminal,
     with_json,
     with_store,
+    with_yes,
 )
 from sandbox.errors import BudgetExhausted, ModelError, UserError
 from sandbox.running import Store
@@ -214,14 +216,13 @@ def show(names: tuple[str, ...], out: Path | None, as_json: bool, settings: Sett
 
 @evaluations.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_yes
 @with_store
 def delete(name: str, yes: bool, settings: Settings) -> None:
     """Forget an evaluation with its scores and answers."""
     with opened(settings) as store:
         row = records.find(store.database, name)
-        if not yes:
-            click.confirm(printable(f"Delete {row.name} for good?"), abort=True)
+        sure(f"Delete {row.name} for good?", yes=yes)
         folder = report_folder(settings, row.name)
         with alone(settings, row.name):
             records.delete(store.database, row.name)

@@ -28,9 +28,11 @@ from sandbox.commands.console import (
     opened,
     print_json,
     safe,
+    sure,
     terminal,
     with_json,
     with_store,
+    with_yes,
 )
 from sandbox.commands.run import ROUNDS
 from sandbox.errors import BudgetExhausted
@@ -158,13 +160,12 @@ def list_loops(as_json: bool, settings: Settings) -> None:
 
 @loops.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_yes
 @with_store
 def delete(name: str, yes: bool, settings: Settings) -> None:
     """Forget a loop: it can't be gone on with. Its sessions, datasets, adapters and report stay."""
     state = looping.find(settings, name)
-    if not yes:
-        click.confirm(printable(f"Forget the loop {state.loop.name}?"), abort=True)
+    sure(f"Forget the loop {state.loop.name}?", yes=yes)
     looping.delete(settings, state.loop.name)
     click.echo(
         printable(f"{state.loop.name} is forgotten; its sessions, datasets, adapters and report stay.")

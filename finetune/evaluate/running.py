@@ -141,7 +141,8 @@ def require(settings: Settings, options: Options) -> None:
     scored = [name for name in options.suites if not suites.talks(name)]
     if judged and not options.judge:
         raise UserError(
-            f"{' and '.join(judged)} take a judge: --judge MODEL, one that is not itself measured."
+            f"{' and '.join(judged)}: a judge rates the answers. Name a model that is not itself measured, "
+            "by --judge MODEL."
         )
     remote = [model for model in options.models if specs[model].family != "local"]
     if scored and remote:

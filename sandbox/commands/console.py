@@ -34,6 +34,21 @@ NATURAL = click.IntRange(0, 2**31 - 1)
 SEED = click.IntRange(-(2**63), 2**63 - 1)
 
 
+with_yes = click.option("--yes", is_flag=True, help="Don't ask.")
+
+
+def sure(question: str, *, yes: bool) -> None:
+    """Ask before what can't be undone, unless told ``yes``. Ends the command for any other answer."""
+    if yes:
+        return
+    try:
+        click.confirm(printable(question), abort=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError("Nothing was done: nobody said yes. Programs say --yes.") from None
+
+
 def safe(text: str, style: str = "") -> Text:
     """Text from anywhere, without control sequences and with markup off."""
     return Text(printable(text), style=style)

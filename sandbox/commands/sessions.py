@@ -24,9 +24,11 @@ from sandbox.commands.console import (
     print_json,
     safe,
     short,
+    sure,
     terminal,
     with_json,
     with_store,
+    with_yes,
 )
 from sandbox.commands.report import dimensions, interactions_table
 from sandbox.progress import fold
@@ -36,7 +38,6 @@ from sandbox.store import sessions as stored
 from sandbox.store import withdrawal
 from sandbox.store.export import Format, What, export
 from sandbox.store.tables import SessionRow
-from sandbox.text import printable
 
 
 @click.group()
@@ -191,14 +192,13 @@ def fork(session: str, at: int | None, seed: int | None, as_json: bool, settings
 
 @sessions.command()
 @click.argument("session")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_yes
 @with_store
 def delete(session: str, yes: bool, settings: Settings) -> None:
     """Delete a session with all its messages, ratings and calls."""
     with opened(settings) as store:
         row = stored.find(store.database, session)
-        if not yes:
-            click.confirm(f"Delete {row.key} with its {row.head} events for good?", abort=True)
+        sure(f"Delete {row.key} with its {row.head} events for good?", yes=yes)
         stored.delete(store.database, row.key)
     click.echo(f"{row.key} is deleted.")
 
@@ -206,7 +206,7 @@ def delete(session: str, yes: bool, settings: Settings) -> None:
 @sessions.command()
 @click.argument("session")
 @click.argument("person")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_yes
 @with_json
 @with_store
 def forget(session: str, person: str, yes: bool, as_json: bool, settings: Settings) -> None:
@@ -218,9 +218,8 @@ def forget(session: str, person: str, yes: bool, as_json: bool, settings: Settin
     with opened(settings) as store:
         row = stored.find(store.database, session)
         forks = withdrawal.copies(store.database, row.key)
-        if not yes:
-            also = f" and {counted(len(forks), 'fork')} of it" if forks else ""
-            click.confirm(printable(f"Take {person} out of {row.key}{also} for good?"), abort=True)
+        also = f" and {counted(len(forks), 'fork')} of it" if forks else ""
+        sure(f"Take {person} out of {row.key}{also} for good?", yes=yes)
         told = [withdrawal.forget(store.database, store.log, row.key, person)]
         for fork in forks:
             with suppress(withdrawal.NoPart):

@@ -225,7 +225,7 @@ def test_a_judge_of_its_own_answers_is_refused_unless_forced(settings: Settings)
     ("arguments", "said"),
     [
         (("scripted/kind", "--suite", "nonsense"), "There is no suite"),
-        (("scripted/kind", "--suite", "hh"), "take a judge"),
+        (("scripted/kind", "--suite", "hh"), "a judge rates the answers"),
         (("scripted/kind", "--suite", "truthfulqa"), "local models only"),
         (("local/smollm2#nobody", "--suite", "hh", "--judge", "scripted/kind"), "no adapter"),
         (("scripted/kind", *HH, "--data", "nowhere"), "neither a folder"),

@@ -149,8 +149,11 @@ def test_a_fork_is_resumed_like_any_session(sandbox: Run) -> None:
     assert (listed[0]["parent"], listed[0]["parent_seq"], listed[0]["seed"]) == (key, 9, 5)
 
 
-def test_a_deleted_session_is_gone(sandbox: Run) -> None:
+def test_a_deleted_session_is_gone(sandbox: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     key = session_of(sandbox)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    code, _, err = sandbox("sessions", "delete", key)
+    assert (code, "nobody said yes. Programs say --yes" in err) == (2, True)
     assert sandbox("sessions", "delete", key, "--yes")[0] == 0
     code, _, err = sandbox("sessions", "show", key)
     assert (code, "There is no session" in err) == (2, True)
