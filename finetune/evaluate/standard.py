@@ -31,12 +31,13 @@ INSTALL = "pip install 'social-sandbox[eval]'"
 class Kind(NamedTuple):
     """A benchmark: its tasks with the metric that each gives, and how a file's rows become theirs.
 
-    ``group`` makes items of rows, among them None for each that can't be used: one each where it is None.
-    ``hub`` tells whether lm-eval knows where its rows are.
+    ``row`` says why a row is left out, or None where it can't be used. ``group`` makes items of rows, among
+    them None for each that is left out: one each where it is None. ``hub`` tells whether lm-eval knows where
+    its rows are.
     """
 
     tasks: Mapping[str, str]
-    row: Callable[[Row], Row | None]
+    row: Callable[[Row], Row | str | None]
     help: str
     group: Callable[[Sequence[Row | None], Counter[str]], list[list[Row]]] | None = None
     hub: bool = True
@@ -272,13 +273,17 @@ def story(row: Row) -> Row | None:
     return {"query": query, "choices": [moral, immoral], "label": 0}
 
 
-def corpus(row: Row) -> Row | None:
-    """A row of MIC; replies that neither agree nor disagree are left out."""
+def corpus(row: Row) -> Row | str | None:
+    """A row of MIC's test part (Ziems et al., 2022): its reply disagrees with the rule (0) or agrees (2)."""
     label = _text(row, "A_agrees").removesuffix(".0")
     texts = {name: _text(row, name) for name in ("Q", "A", "rot")}
-    if label not in ("0", "1") or not all(texts.values()):
+    if label not in ("0", "1", "2") or not all(texts.values()):
         return None
-    return {"label": int(label)} | texts
+    if _text(row, "split") not in ("", "test"):
+        return "rows of the train and dev parts"
+    if label == "1":
+        return "replies that neither agree nor disagree"
+    return {"label": int(label == "2")} | texts
 
 
 def by_scenario(rows: Sequence[Row | None], dropped: Counter[str]) -> list[list[Row]]:
@@ -309,10 +314,15 @@ def _of_four(groups: list[list[Row | None]], dropped: Counter[str]) -> list[list
 
 
 def _mapped(kind: Kind, file: Path, dropped: Counter[str]) -> list[Row | None]:
-    rows = [kind.row(row) for row in _read(file)]
-    if unusable := rows.count(None):
-        dropped["rows that can't be used"] += unusable
-    if unusable == len(rows):
+    rows: list[Row | None] = []
+    for read in _read(file):
+        made = kind.row(read)
+        if isinstance(made, dict):
+            rows.append(made)
+        else:
+            dropped[made or "rows that can't be used"] += 1
+            rows.append(None)
+    if not any(rows):
         raise UserError(f"No row of {file} has what is needed: {kind.help}.")
     return rows
 
