@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from finetune.datasets import building
-from finetune.preference import Preference
+from finetune.pairwise import Preference
 from finetune.settings import TrainingOptions
 from sandbox.errors import UserError
 from sandbox.models.weights import CARD

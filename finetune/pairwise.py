@@ -5,6 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic import BaseModel, ConfigDict
+
+
+class Preference(BaseModel):
+    """Share of pairs put right, by mean and by summed token log-likelihood; ``low`` to ``high`` hold 95 %.
+
+    ``margin`` is the mean difference of mean log-likelihoods, in nats a token. Pairs of equal rating don't
+    count; intervals resample groups.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    accuracy: float
+    low: float
+    high: float
+    by_sum: float
+    margin: float
+    pairs: int
+    groups: int
+    best_loss: float
+
 
 class Compared(NamedTuple):
     """Sums over ``pairs``: those put right by mean and by summed log-likelihood (a tie is half); the margins.

@@ -7,29 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from finetune.encode import Encoded
-from finetune.pairwise import Compared, compared
+from finetune.pairwise import Compared, Preference, compared
 from finetune.scoring import Way, score
-
-
-class Preference(BaseModel):
-    """Share of pairs put right, by mean and by summed token log-likelihood; ``low`` to ``high`` hold 95 %.
-
-    ``margin`` is the mean difference of mean log-likelihoods, in nats a token. Pairs of equal rating don't
-    count; intervals resample groups.
-    """
-
-    model_config = ConfigDict(frozen=True)
-    accuracy: float
-    low: float
-    high: float
-    by_sum: float
-    margin: float
-    pairs: int
-    groups: int
-    best_loss: float
 
 
 @torch.no_grad()

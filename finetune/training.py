@@ -34,7 +34,8 @@ from finetune.job import (
     write,
 )
 from finetune.ordering import order
-from finetune.preference import Preference, preference
+from finetune.pairwise import Preference
+from finetune.preference import preference
 from finetune.scoring import Found, Way, find_way
 from finetune.settings import TrainingOptions
 from finetune.trainer import AlignmentTrainer, JsonLines, Rows, TrainingFailed, last_complete

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -315,3 +317,13 @@ def test_a_flagged_dataset_is_exported_with_a_warning(sandbox: Run, session: str
     assert (code, "flagged" in err) == (0, True)
     made(sandbox, "dataset", "build", session, "--name", "two")
     assert "flagged" not in sandbox("dataset", "export", "two")[2]
+
+
+def test_looking_at_what_is_there_loads_no_torch() -> None:
+    program = (
+        "import sys, finetune.adapters, finetune.looping, finetune.evaluate.comparing\n"
+        "from finetune.commands import adapters, compare, dataset, evaluate, loop, train\n"
+        "sys.exit(','.join({'torch', 'litellm', 'transformers', 'scipy'} & sys.modules.keys()) or 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
