@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,11 @@ def begin(store: Store, settings: Settings, loop: Loop) -> State:
 
 def listing(settings: Settings) -> list[str]:
     """The names of all loops that were begun, the one that was last worked on first."""
-    found = (settings.data_dir / "loops").glob(f"*/{_STATE}")
-    return [place.parent.name for place in sorted(found, key=lambda place: -place.stat().st_mtime)]
+    found = []
+    for place in (settings.data_dir / "loops").glob(f"*/{_STATE}"):
+        with suppress(OSError):  # it may be forgotten meanwhile
+            found.append((-place.stat().st_mtime, place.parent.name))
+    return [name for _, name in sorted(found)]
 
 
 def delete(settings: Settings, name: str) -> None:

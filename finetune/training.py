@@ -7,6 +7,7 @@ first writes. It knows no database and no command line.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 import warnings
@@ -258,7 +259,8 @@ def _arguments(job: Job, measures: bool, rows: int) -> dict[str, Any]:
         "gradient_accumulation_steps": options.accumulate,
         "learning_rate": options.learning_rate,
         "lr_scheduler_type": options.schedule,
-        "warmup_steps": int(options.warmup * total),  # none in a short training: its first step would be idle
+        # None in a short training: its first step would be idle.
+        "warmup_steps": math.floor(options.warmup * total + 1e-9),
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.clip,
         "num_train_epochs": 1,  # the order of the rows holds the epochs

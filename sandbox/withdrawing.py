@@ -6,12 +6,14 @@ their name wherever the log names them. What others said about it stays, except 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sandbox import events as ev
 
 WITHDRAWN = "[withdrawn]"
+PSEUDONYM = re.compile(r"withdrawn-\d+")
 _NAMES = ("seat", "rater", "person", "author")
 _LISTS = ("to", "peers", "observers")
 

@@ -84,10 +84,13 @@ def create_app(
 
 
 async def _answer(request: Request, error: Exception) -> Response:
+    path = logs.told_path(request.scope["path"])
     if isinstance(error, StoreError):
-        log.warning("store_unavailable", path=request.scope["path"], error=str(error))
+        log.warning("store_unavailable", path=path, error=str(error))
     elif not isinstance(error, SandboxError | RequestValidationError | ValidationError | HTTPException):
-        log.error("failed", path=request.scope["path"], error=type(error).__name__, exc_info=error)
+        log.error(
+            "failed", path=logs.told_path(request.scope["path"]), error=type(error).__name__, exc_info=error
+        )
     if request.scope["path"].startswith("/v1/"):
         return openai_errors.error_response(error)
     return error_response(error)

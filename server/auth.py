@@ -263,6 +263,11 @@ class Keys:
         self._known.clear()
         return _view({**rows[0], "revoked": now})
 
+    def forget(self, person: str) -> None:
+        """A person was taken out of a session: their tickets are no good, and keys are looked up anew."""
+        self._known.clear()
+        self._tickets = {key: one for key, one in self._tickets.items() if one.identity.person != person}
+
     def spend(self, key: int, cost: float) -> float | None:
         """Add to what a key has spent; returns what is left of its budget, None if it has none."""
         with self.database.writing() as connection:

@@ -15,6 +15,7 @@ from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS
 from sandbox.store.tables import ConsentRow, InviteRow
 from sandbox.text import storable
+from sandbox.withdrawing import PSEUDONYM
 from server.auth import KEYS, Unauthorized, digest, insert_key, session_id
 from server.wire.views import (
     ConsentView,
@@ -27,7 +28,7 @@ from server.wire.views import (
     NewInvite,
 )
 
-_RESERVED = re.compile(r"key \d+|person")
+_RESERVED = re.compile(rf"key \d+|person|{PSEUDONYM.pattern}")
 INVITES: sa.Table = InviteRow.__table__  # type: ignore[attr-defined]
 CONSENTS: sa.Table = ConsentRow.__table__  # type: ignore[attr-defined]
 
@@ -160,7 +161,9 @@ def join(database: Database, wanted: Join) -> Joined:
 
 def _check_person(name: str) -> None:
     if _RESERVED.fullmatch(name.strip().casefold()):
-        raise UserError(f"'{name}' is what keys without a person act as. Choose another name.")
+        raise UserError(
+            f"'{name}' stands for keys without a person, or for somebody who withdrew. Choose another name."
+        )
     if not is_person_name(name):
         raise UserError(
             "A person's name begins with a letter and goes on with letters, digits, spaces and .'_-, "

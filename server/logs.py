@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -11,6 +12,11 @@ import structlog
 
 from sandbox.redaction import Redactor
 from sandbox.text import printable
+
+
+def told_path(path: str) -> str:
+    """A request's path as it is logged: who asked to be forgotten is not named."""
+    return re.sub(r"(/people/).+", r"\1…", path)
 
 
 def configure(form: str, level: str, redact: Redactor) -> None:

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import problem
+from server.logs import told_path
 from server.metrics import Metrics
 from server.openai import errors as openai_errors
 from server.wire.frames import Close
@@ -95,7 +96,7 @@ class Guard:
             log.info(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                path=told_path(scope["path"]),
                 status=status,
                 ms=round((time.perf_counter() - started) * 1000, 1),
             )
@@ -137,7 +138,7 @@ def loopback_hosts(host: str) -> tuple[str, ...]:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, why: str) -> None:
-    log.info("refused", path=scope["path"], why=why)
+    log.info("refused", path=told_path(scope["path"]), why=why)
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": int(Close.FORBIDDEN), "reason": why[:120]})

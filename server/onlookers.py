@@ -52,6 +52,10 @@ class Onlookers:
                 await catalog.close()
         return aside
 
+    def forget(self, key: str) -> None:
+        """Give up what is known of a session, but for its models."""
+        self._asides.pop(key, None)
+
     def _is_busy(self, key: str) -> bool:
         known = self._asides.get(key)
         return known is not None and known[1].is_busy

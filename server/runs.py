@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack, nullcontext, suppress
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -23,7 +24,7 @@ from sandbox.events import Recorded
 from sandbox.store import sessions, withdrawal
 from sandbox.store.inbox import Command
 from sandbox.store.tables import SessionRow
-from sandbox.store.withdrawal import NoPart, Withdrawn
+from sandbox.store.withdrawal import Forgotten
 from server.auth import Identity
 from server.commands import IN_TURN
 from server.hub import Channel, Hub
@@ -153,24 +154,34 @@ class Runs:
         self._hub.close(row.key, "deleted")
         return deleted
 
-    async def withdraw(self, key: str, person: str) -> list[Withdrawn]:
-        """Take a person out of a session and its forks. What runs is paused, who listens gets it anew.
+    async def withdraw(self, key: str, person: str, *, spare_namesakes: bool) -> Forgotten:
+        """Take a person out of a session and its forks, whichever process has them.
 
-        Raises ``NoPart``, and ``SessionError`` where another process runs it.
+        What goes on in them is taken up again where the log ends; who listens gets them anew. Raises as
+        ``withdrawal.forget``.
         """
         database, log = self._parts.store.database, self._parts.store.log
-        await asyncio.to_thread(withdrawal.require_part, log, key, person)
-        told = []
-        for one in (key, *await asyncio.to_thread(withdrawal.copies, database, key)):
-            async with self._lock(one):
-                with suppress(NoPart):
-                    await asyncio.to_thread(withdrawal.require_part, log, one, person)
-                    if run := self._runs.get(one):
-                        await run.pause("stopped")
-                        await self._shut(run)
-                    told.append(await asyncio.to_thread(withdrawal.forget, database, log, one, person))
-        await self._notice_withdrawals()
-        return told
+        keys = [key, *await asyncio.to_thread(withdrawal.copies, database, key)]
+        with_part = [one for one in keys if await asyncio.to_thread(withdrawal.has_part, log, one, person)]
+        closed = []
+        async with AsyncExitStack() as locks:
+            for one in sorted(with_part):
+                await locks.enter_async_context(self._lock(one))
+                if run := self._runs.get(one):
+                    closed.append(one)
+                    await self._shut(run)
+            forget = partial(withdrawal.forget, spare_namesakes=spare_namesakes, take_over=True)
+            try:
+                return await asyncio.to_thread(forget, database, log, key, person)
+            finally:
+                for one in with_part:
+                    self._onlookers.forget(one)
+                await self._notice_withdrawals()
+                self._soon(self._open_again(closed))
+
+    async def _open_again(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            await self._owned(await asyncio.to_thread(sessions.find, self._parts.store.database, key))
 
     async def _notice_withdrawals(self) -> None:
         """End the channels of sessions that somebody was taken out of, here or by another process."""
@@ -258,8 +269,8 @@ class Runs:
             async with asyncio.timeout(self._parts.server.command_timeout_s):
                 while True:
                     found = await asyncio.to_thread(self._parts.inbox.find, command.id)
-                    if found is None:
-                        raise SessionError(f"Session {key} has been deleted.")
+                    if found is None:  # with the session, or with the person who gave it
+                        raise SessionError(f"The command to session {key} has been deleted.")
                     if found.state != "waiting":
                         return found
                     if run := await self._owned(await asyncio.to_thread(sessions.find, database, key)):

@@ -99,6 +99,7 @@ def compare(
         run = runner(store, settings, budget=budget, quiet=as_json)
         try:
             with alone(settings, row.name):
+                records.find(store.database, row.name)  # it may have been deleted meanwhile
                 done = comparing.carry_out(store, row, run)
         except BudgetExhausted as error:
             click.echo(f"{printable(str(error))} Go on with: {go_on} --budget USD", err=True)

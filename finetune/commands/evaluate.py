@@ -129,6 +129,7 @@ def evaluate(
         if not as_json:
             _tell_plan(row.name, estimating.estimate(prepared, running.done_of(store, row)))
         with alone(settings, row.name):
+            records.find(store.database, row.name)  # it may have been deleted meanwhile
             _carry_out(store, settings, row, prepared, out, as_json=as_json)
 
 

@@ -35,7 +35,7 @@ from sandbox.commands.console import (
     with_yes,
 )
 from sandbox.commands.run import ROUNDS
-from sandbox.errors import BudgetExhausted
+from sandbox.errors import BudgetExhausted, UserError
 from sandbox.models.catalog import require_adapters
 from sandbox.running import Store
 from sandbox.settings import Settings
@@ -114,7 +114,7 @@ def loop(
                 command=command_line(),
             )
         with looping.alone(settings, begun.name):
-            state = looping.find(settings, resume) if resume else looping.begin(store, settings, begun)
+            state = looping.find(settings, begun.name) if resume else looping.begin(store, settings, begun)
             budget = begun.budget if budget is None else budget
             row = _carry_out(store, settings, state, budget, quiet=as_json)
         tell(store, settings, row, out, as_json=as_json)
@@ -132,7 +132,12 @@ def loops() -> None:
 @with_store
 def list_loops(as_json: bool, settings: Settings) -> None:
     """The loops, the one that was last worked on first."""
-    found = [looping.find(settings, name) for name in looping.listing(settings)]
+    found = []
+    for known in looping.listing(settings):
+        try:
+            found.append(looping.find(settings, known))
+        except UserError as error:
+            click.echo(printable(f"{error} Or forget it: {again(f'loops delete {known}')}"), err=True)
     with opened(settings) as store:
         reported = {row.name for row in evaluations.listing(store.database) if row.finished}
     if as_json:
@@ -164,12 +169,9 @@ def list_loops(as_json: bool, settings: Settings) -> None:
 @with_store
 def delete(name: str, yes: bool, settings: Settings) -> None:
     """Forget a loop: it can't be gone on with. Its sessions, datasets, adapters and report stay."""
-    state = looping.find(settings, name)
-    sure(f"Forget the loop {state.loop.name}?", yes=yes)
-    looping.delete(settings, state.loop.name)
-    click.echo(
-        printable(f"{state.loop.name} is forgotten; its sessions, datasets, adapters and report stay.")
-    )
+    sure(f"Forget the loop {name}?", yes=yes)
+    looping.delete(settings, name)
+    click.echo(printable(f"{name} is forgotten; its sessions, datasets, adapters and report stay."))
 
 
 def _carry_out(

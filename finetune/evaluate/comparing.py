@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from finetune.adapters import read_card
 from finetune.evaluate import societies
-from finetune.evaluate.items import normal
+from finetune.evaluate.items import UNSEEN, normal
 from finetune.evaluate.plan import Plan
 from finetune.evaluate.provenance import seen, versions
 from sandbox.errors import UserError
@@ -78,7 +78,7 @@ def prepare(
         notes.append(
             f"{given} was trained on {trained} of the {len(asked)} questions asked here: on those, "
             "the difference is no evidence of what it does with new ones."
-            + (f" {societies.UNSEEN} has the others alone." if unseen else "")
+            + (f" {UNSEEN} has the others alone." if unseen else "")
         )
     label = f"with {given}" + (f" in {', '.join(seats)}" if seats else "")
     labels = {"without": row.key if reused else "", label: ""}

@@ -23,6 +23,10 @@ ALPHA = "alpha"
 """A metric that is no mean over items, but Krippendorff's alpha between the scores "judge" and "people"."""
 
 
+UNSEEN = "society-unseen"
+"""A suite: a society's interactions on those questions alone that an adapter was not trained on."""
+
+
 class Metric(NamedTuple):
     """A figure: the mean of a score over items. ``better`` is "" where neither way is."""
 

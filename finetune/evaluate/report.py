@@ -1,7 +1,8 @@
 """What came out of an evaluation: figures with intervals, differences with tests, and what they carry.
 
 The first model is the one that others are compared with. Every directed comparison of a report is one family
-for Holm's adjustment. It knows results, not how they were measured.
+for Holm's adjustment, but for ``UNSEEN``, which is a part of another suite's items. It knows results, not how
+they were measured.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
-from finetune.evaluate.items import ALPHA
+from finetune.evaluate.items import ALPHA, UNSEEN
 from finetune.evaluate.plan import Figure, Plan
 from finetune.evaluate.statistics import LEAST, RESAMPLES, Difference, Estimate, difference, estimate, holm
 from sandbox.agreement import agreement
@@ -146,7 +147,9 @@ def make(
                 cells.append(Cell(suite=suite.name, metric=figure.name, model=model, value=figured))
     figures = {(suite.name, figure.name): figure for suite in plan.suites for figure in suite.figures}
     directed = [place for place in changes if figures[cells[place].suite, cells[place].metric].better]
-    changes |= zip(directed, holm([changes[place] for place in directed]), strict=True)
+    for is_part in (False, True):  # part of another suite's items: a family of its own
+        family = [place for place in directed if (cells[place].suite == UNSEEN) == is_part]
+        changes |= zip(family, holm([changes[place] for place in family]), strict=True)
     for place, apart in changes.items():
         cells[place] = cells[place].model_copy(update={"change": Change(**apart._asdict())})
     return Report(

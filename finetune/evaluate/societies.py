@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from finetune.evaluate.items import ALPHA, identify, normal
+from finetune.evaluate.items import ALPHA, UNSEEN, identify, normal
 from finetune.evaluate.plan import Figure, Options, Plan, Step, SuitePlan
 from sandbox import events as ev
 from sandbox.errors import SessionError, UserError
@@ -30,8 +30,6 @@ from sandbox.store.evaluations import Measured
 Run = Callable[[str, str], bool]
 """Has a session, with its label, go on to its end; False if somebody stopped it."""
 SUITE = "society"
-UNSEEN = "society-unseen"
-"""The same on those questions alone that the adapter was not trained on."""
 CAVEAT = (
     "Interactions of one society share their peers and memories, and each society ran once: the intervals "
     "tell of chance in the questions, not of another run. Even the same seed can give other words, where a "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -220,11 +219,8 @@ def forget(session: str, person: str, yes: bool, as_json: bool, settings: Settin
         forks = withdrawal.copies(store.database, row.key)
         also = f" and {counted(len(forks), 'fork')} of it" if forks else ""
         sure(f"Take {person} out of {row.key}{also} for good?", yes=yes)
-        told = [withdrawal.forget(store.database, store.log, row.key, person)]
-        for fork in forks:
-            with suppress(withdrawal.NoPart):
-                told.append(withdrawal.forget(store.database, store.log, fork, person))
-    for done in told:
+        told = withdrawal.forget(store.database, store.log, row.key, person)
+    for done in told.done:
         if as_json:
             print_json(done._asdict())
             continue

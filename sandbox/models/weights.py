@@ -105,12 +105,14 @@ def _require_on_hub(name: str) -> None:
     Raises ``ModelUnavailable``.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return
     try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return
         HfApi().model_info(name, timeout=_HUB_S)
+    except HFValidationError:
+        why = "there is no such folder, and a hub's names are not like that"
     except RepositoryNotFoundError:
         why = "there is no such folder, and no such model on the hub that is open to you"
     except HfHubHTTPError:

@@ -7,7 +7,7 @@ It knows no events and no society. Connections are synchronous; callers in an ev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,12 @@ class Database:
         """Wake those in other processes who listen, once the transaction is committed. It carries no data."""
         if self.dialect == "postgresql":
             connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, what))
+
+    def scrub(self) -> None:
+        """Have what was overwritten or deleted leave SQLite's files, as far as nobody reads meanwhile."""
+        if self.dialect == "sqlite":
+            with self._explained(), closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # in no transaction
 
     def migrate(self) -> None:
         """Bring the schema up to date; safe when several processes do it at once."""
@@ -138,6 +144,7 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> Engine:
             "journal_mode=WAL",
             "synchronous=NORMAL",
             "foreign_keys=ON",
+            "secure_delete=ON",
             "wal_autocheckpoint=4000",
         ):
             connection.execute(f"PRAGMA {pragma}").close()

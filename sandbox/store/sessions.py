@@ -74,10 +74,11 @@ def listing(database: Database, limit: int | None = None) -> list[SessionRow]:
         return [_row(row) for row in connection.execute(query).mappings()]
 
 
-def lease(database: Database, reference: str, *, served: bool = False) -> Handle:
+def lease(database: Database, reference: str, *, served: bool = False, take_over: bool = False) -> Handle:
     """Take the right to write to a session. Raises ``SessionError`` while a living process holds it.
 
-    What is ``served`` is taken over by another server if this process dies.
+    What is ``served`` is taken over by another server if this process dies; with ``take_over`` from any
+    server at once: that one stops, and what it was about is gone on with afterwards.
     """
     row = find(database, reference)
     assert row.id is not None
@@ -88,14 +89,17 @@ def lease(database: Database, reference: str, *, served: bool = False) -> Handle
             raise SessionError(f"Session {row.key} has just been deleted.")
         if in_use(held.lease_owner, held.lease_until):
             host, pid, name = held.lease_owner.split(":")
-            if name.startswith(_SERVED) and not served:
+            by_server = name.startswith(_SERVED)
+            if by_server and not served:
                 raise SessionError(
                     f"Session {row.key} belongs to a running server. Use it there, by sandbox watch or its "
                     "REST calls; or stop the server first."
                 )
-            raise SessionError(
-                f"Session {row.key} is being run by process {pid} on {host}. Wait for it, or stop it first."
-            )
+            if not (by_server and take_over):
+                raise SessionError(
+                    f"Session {row.key} is being run by process {pid} on {host}. Wait for it, or stop it "
+                    "first."
+                )
         connection.execute(
             sa.update(SESSIONS)
             .where(SESSIONS.c.id == row.id)
@@ -153,17 +157,24 @@ def fork(
 ) -> Handle:
     """A new session with the events of another up to seq ``at`` (all, if None). Raises ``SessionError``."""
     parent = find(database, reference)
-    at = parent.head if at is None else at
-    if not 1 <= at <= parent.head:
+    until = parent.head if at is None else at
+    if not 1 <= until <= parent.head:
         raise SessionError(
-            f"Session {parent.key} has the events 1 to {parent.head}; it can't be forked at {at}."
+            f"Session {parent.key} has the events 1 to {parent.head}; it can't be forked at {until}."
         )
-    events: list[Event] = [recorded.event for recorded in log.read(parent.key, until=at)]
-    created = events[0]
-    assert isinstance(created, SessionCreated)
+    events: list[Event] = [recorded.event for recorded in log.read(parent.key, until=until)]
+    epoch = sa.select(SESSIONS.c.epoch).where(SESSIONS.c.id == parent.id).with_for_update()
     with database.writing() as connection:
-        handle = _insert(connection, created.society, leased=False, parent=parent.key, parent_seq=at)
-        log.append_within(connection, handle, [*events, SessionForked(parent=parent.key, at=at, seed=seed)])
+        if connection.execute(epoch).scalar() == parent.epoch:
+            return _forked(connection, log, parent.key, events, seed)
+    return fork(database, log, reference, at, seed)  # somebody was taken out of it meanwhile
+
+
+def _forked(connection: Connection, log: Log, parent: str, events: list[Event], seed: int | None) -> Handle:
+    created, at = events[0], len(events)
+    assert isinstance(created, SessionCreated)
+    handle = _insert(connection, created.society, leased=False, parent=parent, parent_seq=at)
+    log.append_within(connection, handle, [*events, SessionForked(parent=parent, at=at, seed=seed)])
     return handle
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sandbox.errors import SessionError
-from sandbox.events import Event, SeatAdded, SessionCreated, dump
+from sandbox.errors import LeaseLost, SessionError
+from sandbox.events import Event, SeatAdded, SeatReturned, SessionCreated, dump
+from sandbox.progress import fold
 from sandbox.store import evaluations, lineage
 from sandbox.store.database import Database
-from sandbox.store.log import EVENTS, SESSIONS, Log
+from sandbox.store.log import EVENTS, SESSIONS, Handle, Log
 from sandbox.store.projection import COLUMNS, project
-from sandbox.store.sessions import find, in_use
+from sandbox.store.sessions import find, lease, release
 from sandbox.store.tables import (
     CommandRow,
     ConsentRow,
@@ -27,7 +30,7 @@ from sandbox.store.tables import (
     RatingRow,
     SeatRow,
 )
-from sandbox.withdrawing import alias_for, withdraw
+from sandbox.withdrawing import PSEUDONYM, alias_for, withdraw
 
 
 class NoPart(SessionError):
@@ -49,60 +52,115 @@ class Withdrawn(NamedTuple):
     evaluations: list[str]
 
 
-def forget(database: Database, log: Log, reference: str, person: str) -> Withdrawn:
-    """Take a person's words, ratings and name out of a session, all at once.
+class Forgotten(NamedTuple):
+    """Where somebody was taken out; ``spared`` are forks to which somebody of that name was invited."""
 
-    The session gets a new epoch, so that whoever has a copy reads it anew. Raises ``SessionError`` while it
-    is being run, and if the person had no part in it.
+    done: list[Withdrawn]
+    spared: list[str]
+
+
+def forget(
+    database: Database,
+    log: Log,
+    reference: str,
+    person: str,
+    *,
+    spare_namesakes: bool = False,
+    take_over: bool = False,
+) -> Forgotten:
+    """Take a person's words, ratings and name out of a session and its forks, and out of their seats.
+
+    The forks first: what fails can be tried again. Each gets a new epoch, so that whoever has a copy reads
+    it anew. ``spare_namesakes`` leaves out forks that somebody of that name was invited to. Raises
+    ``SessionError`` before anything is changed while one of them is being run (by a server only if it is
+    not to be taken over), and ``NoPart`` if the person had no part in any.
     """
-    row = find(database, reference)
-    assert row.id is not None
-    events, changed, alias = _changed(log, row.key, person)
-    why = f"a person withdrew what they said and rated in session {row.key}"
-    with database.writing() as connection:
-        held = connection.execute(
-            sa.select(SESSIONS.c.lease_owner, SESSIONS.c.lease_until, SESSIONS.c.head)
-            .where(SESSIONS.c.id == row.id)
-            .with_for_update()
-        ).one_or_none()
-        if held is None or held.head != len(events) or in_use(held.lease_owner, held.lease_until):
-            raise SessionError(
-                f"Session {row.key} is being run. Stop it first (and its server), then try again."
-            )
-        for place, event in changed.items():
-            _replace(connection, row.id, place + 1, event)
-        if any(isinstance(event, SeatAdded) and event.seat.name == person for event in events):
-            table = SeatRow.__table__  # type: ignore[attr-defined]
-            connection.execute(
-                sa.update(table)
-                .where(table.c.session_id == row.id, table.c.name == person)
-                .values(name=alias)
-            )
-        connection.execute(
-            sa.update(SESSIONS).where(SESSIONS.c.id == row.id).values(epoch=secrets.token_hex(4))
-        )
-        _forget_beside(connection, row.id, row.key, person, alias)
-        datasets, adapters = lineage.flag(connection, row.key, person, why)
-        measured = evaluations.forget(connection, row.key)
-    return Withdrawn(row.key, alias, len(changed), datasets, adapters, measured)
+    key = find(database, reference).key
+    done: dict[str, Withdrawn] = {}
+    seen: set[str] = set()
+    spared: list[str] = []
+    with ExitStack() as held:
+        while waiting := [one for one in (*reversed(copies(database, key)), key) if one not in seen]:
+            seen.update(waiting)  # a fork may be made meanwhile
+            handles = {}
+            for one in waiting:
+                if not has_part(log, one, person):
+                    continue
+                if one != key and spare_namesakes and _joined(database, one, person):
+                    spared.append(one)
+                    continue
+                handles[one] = held.enter_context(_held(database, one, take_over))
+            for one, handle in handles.items():
+                done[one] = _take_out(database, log, handle, person)
+    if not done:
+        raise NoPart(f"'{person}' had no part in session {key}. Names are told exactly as written.")
+    database.scrub()
+    return Forgotten([done[one] for one in sorted(done, key=lambda one: one != key)], spared)
 
 
-def require_part(log: Log, key: str, person: str) -> None:
-    """Raise ``NoPart`` if the person had no part in a session, ``SessionError`` if it is one of its seats."""
-    _changed(log, key, person)
-
-
-def _changed(log: Log, key: str, person: str) -> tuple[list[Event], dict[int, Event], str]:
-    """All events of a session, those that change by their place, and the pseudonym."""
+def has_part(log: Log, key: str, person: str) -> bool:
+    """Whether a person did anything in a session. Raises ``SessionError`` for the name of a seat of it."""
+    if PSEUDONYM.fullmatch(person):
+        raise SessionError(f"'{person}' stands for somebody who was taken out already.")
     events = [recorded.event for recorded in log.read(key)]
     created = events[0] if events else None
     if isinstance(created, SessionCreated) and created.society.seat(person) is not None:
         raise SessionError(f"'{person}' is a seat of session {key}, not a person.")
-    alias = alias_for(events)
-    changed = withdraw(events, person, alias)
-    if not changed:
-        raise NoPart(f"'{person}' had no part in session {key}. Names are told exactly as written.")
-    return events, changed, alias
+    return bool(withdraw(events, person, ""))
+
+
+@contextmanager
+def _held(database: Database, key: str, take_over: bool) -> Iterator[Handle]:
+    handle = lease(database, key, served=take_over, take_over=take_over)
+    try:
+        yield handle
+    finally:
+        release(database, handle)
+
+
+def _joined(database: Database, key: str, person: str) -> bool:
+    """Whether somebody of that name was invited to just this session."""
+    invites: sa.Table = InviteRow.__table__  # type: ignore[attr-defined]
+    query = (
+        sa.select(sa.func.count())
+        .select_from(invites.join(SESSIONS, SESSIONS.c.id == invites.c.session_id))
+        .where(SESSIONS.c.key == key, invites.c.person == person)
+    )
+    with database.reading() as connection:
+        return bool(connection.execute(query).scalar())
+
+
+def _take_out(database: Database, log: Log, handle: Handle, person: str) -> Withdrawn:
+    """Take a person out of one session, all at once."""
+    events = [recorded.event for recorded in log.read(handle.key)]
+    sits = [seat for seat, occupant in fold(events).people.items() if occupant.person == person]
+    why = f"a person withdrew what they said and rated in session {handle.key}"
+    with database.writing() as connection:
+        owner = sa.select(SESSIONS.c.lease_owner).where(SESSIONS.c.id == handle.id).with_for_update()
+        if connection.execute(owner).scalar() != handle.owner:
+            raise LeaseLost(f"Another process has taken session {handle.key} over. Try again.")
+        left: list[Event] = [SeatReturned(seat=seat, person=person) for seat in sits]
+        if left:
+            log.append_within(connection, handle, left)
+            events += left
+        alias = alias_for(events)
+        changed = withdraw(events, person, alias)
+        for place, event in changed.items():
+            _replace(connection, handle.id, place + 1, event)
+        if any(isinstance(event, SeatAdded) and event.seat.name == person for event in events):
+            table = SeatRow.__table__  # type: ignore[attr-defined]
+            connection.execute(
+                sa.update(table)
+                .where(table.c.session_id == handle.id, table.c.name == person)
+                .values(name=alias)
+            )
+        connection.execute(
+            sa.update(SESSIONS).where(SESSIONS.c.id == handle.id).values(epoch=secrets.token_hex(4))
+        )
+        _forget_beside(connection, handle.id, handle.key, person, alias)
+        datasets, adapters = lineage.flag(connection, handle.key, person, why)
+        measured = evaluations.forget(connection, handle.key)
+    return Withdrawn(handle.key, alias, len(changed), datasets, adapters, measured)
 
 
 def copies(database: Database, key: str) -> list[str]:
@@ -145,6 +203,12 @@ def _forget_beside(connection: Connection, session: int, key: str, person: str, 
     connection.execute(
         sa.delete(commands).where(
             commands.c.session_id == session, commands.c.body.startswith(theirs, autoescape=True)
+        )
+    )
+    invites: sa.Table = InviteRow.__table__  # type: ignore[attr-defined]
+    connection.execute(  # else somebody could still join as the pseudonym
+        sa.delete(invites).where(
+            invites.c.session_id == session, invites.c.person == person, invites.c.used.is_(None)
         )
     )
     for kind in (ConsentRow, InviteRow):

@@ -8,7 +8,6 @@ import os
 import pathlib
 from tempfile import mkstemp
 from typing import Annotated, Any, Literal
-from uuid import uuid4
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -26,7 +25,7 @@ from sandbox.store.tables import SessionRow
 from sandbox.store.withdrawal import NoPart
 from sandbox.text import storable
 from server.auth import Forbidden
-from server.deps import Parts, Who, seen_by
+from server.deps import Parts, Who, person_of, seen_by
 from server.errors import TOLD, NotFound
 from server.routes.control import perform
 from server.routes.looking import Looks, found
@@ -34,7 +33,7 @@ from server.routes.pages import PageLimit
 from server.services import Services
 from server.wire import commands as do
 from server.wire.snapshot import Snapshot
-from server.wire.views import CreateSession, Estimate, Fork, SessionView, Withdrawal
+from server.wire.views import CreateSession, Estimate, Fork, SessionView, Withdrawal, Withdrawals
 
 router = APIRouter(prefix="/api/v1", tags=["sessions"], responses=TOLD)
 _MEDIA = {"jsonl": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
@@ -226,24 +225,30 @@ async def delete_session(session: str, who: Who, services: Parts) -> None:
 
 @router.delete("/sessions/{session}/people/{person}")
 async def withdraw_person(
-    session: str, person: Annotated[str, Path(max_length=200)], who: Who, services: Parts
-) -> list[Withdrawal]:
+    session: str, person: Annotated[str, Path(max_length=200)], request: Request, who: Who, services: Parts
+) -> Withdrawals:
     """Take a person's words, ratings and name out of a session and its forks, for good.
 
-    By whoever runs the session, or with that person's own key, which ends with it. Rounds are paused;
-    datasets and adapters that were made from it are marked, and named here.
+    By whoever runs the session, or with that person's own key, which ends with it. Datasets and adapters that
+    were made from it are marked, and named here.
     """
     row = await found(services, session)
     person = storable(person)
-    who.check("join" if who.person == person else "run", row.key)
-    view = await services.glances.of(row.key)
-    for seat in [seat.name for seat in view.seats if seat.person == person]:
-        await services.runs.submit(row.key, who, person, uuid4().hex, do.Leave(seat=seat))
+    is_own = who.key is not None and person_of(request, who) == person
+    who.check("join" if is_own else "run", row.key)
+    runs_all = who.session is None and who.may("run")
     try:
-        told = await services.runs.withdraw(row.key, person)
+        told = await services.runs.withdraw(row.key, person, spare_namesakes=not runs_all)
     except NoPart as error:
         raise NotFound(str(error)) from error
-    return [Withdrawal(**done._asdict()) for done in told]
+    finally:
+        services.keys.forget(person)
+    for done in told.done:
+        services.glances.forget(done.session)
+        services.monitoring.forget(done.session)
+    return Withdrawals(
+        sessions=tuple(Withdrawal(**done._asdict()) for done in told.done), spared=tuple(told.spared)
+    )
 
 
 @router.get("/schema/frames", response_class=JSONResponse)

@@ -110,6 +110,16 @@ class Withdrawal(BaseModel):
     evaluations: tuple[str, ...]
 
 
+class Withdrawals(BaseModel):
+    """The sessions that somebody was taken out of.
+
+    ``spared`` are forks to which one of that name was invited: they, or whoever runs the fork, ask there.
+    """
+
+    sessions: tuple[Withdrawal, ...]
+    spared: tuple[str, ...]
+
+
 class Page(BaseModel):
     """Some rows, and the ``after`` that brings the next ones; None when there are no more."""
 

@@ -335,6 +335,15 @@ def test_loops_are_listed_resumed_as_last_and_forgotten(sandbox: Run, tmp_path: 
     code, _, err = sandbox("loops", "delete", "first", "--yes")
     assert code == 2
     assert "There is no loop 'first'" in err
+    torn = tmp_path / "data" / "loops" / "torn"
+    torn.mkdir()
+    (torn / "loop.json").write_text("{")
+    code, out, err = sandbox("loops", "list")
+    assert code == 0
+    assert "second" in out
+    assert "loops delete torn" in err
+    assert sandbox("loops", "delete", "torn", "--yes")[0] == 0
+    assert not torn.exists()
 
 
 def test_questions_that_the_adapter_was_not_trained_on_are_told_alone(

@@ -50,6 +50,12 @@ def test_a_model_that_the_hub_does_not_have_is_told_apart(
         weights.load(NAME, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["foo--bar", "-x", "smo..l", "a/b.git"])
+def test_a_name_that_no_hub_has_is_told(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="can't be loaded"):
+        weights.load(name, tmp_path)
+
+
 @pytest.mark.parametrize("error", [None, http(HfHubHTTPError)], ids=["found", "troubled"])
 def test_else_loading_has_the_word(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception | None
