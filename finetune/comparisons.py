@@ -26,7 +26,7 @@ from sandbox.prompts import form, introduction
 from sandbox.records import InteractionRecord, assemble
 from sandbox.rubric import Rubric, Scale
 from sandbox.society import Agent, Seat, Society
-from sandbox.withdrawing import WITHDRAWN
+from sandbox.withdrawing import PSEUDONYM, WITHDRAWN
 
 
 class Choice(NamedTuple):
@@ -73,6 +73,7 @@ class _Comparing:
         self._newest = max(self._rubrics)
         self._require_known()
         self._records = assemble(events)
+        self._askers: dict[str, set[str | None]] = {}
         self._out = Compared()
         self._given = self._counting()
 
@@ -175,6 +176,7 @@ class _Comparing:
                 if message is None or not self._is_usable(record, message):
                     continue
                 same = by_question.setdefault(record.question, {})
+                self._askers.setdefault(record.question, set()).add(record.asker)
                 same.setdefault(message.text.strip(), []).append(message)
         for question, texts in by_question.items():
             self._imitation(question, texts)
@@ -207,6 +209,7 @@ class _Comparing:
         prompt = to_draft(self._rubric().language, self._seat(best.seat), question)
         kept = {candidate.text for candidate in candidates}
         people = {m.person for text, messages in texts.items() if text in kept for m in messages}
+        people |= self._askers.get(question, set())
         self._add("imitation", turns(prompt), question, candidates, scale, people)
 
     def _self_critic(self, record: InteractionRecord) -> None:
@@ -248,7 +251,7 @@ class _Comparing:
         best = max(candidates, key=lambda candidate: candidate.rating or 0)
         asked = to_rate(rubric, record.question, draft.text)
         prompt = turns((introduction(rubric.language, self._seat(best.seat)), asked))
-        people = {draft.person, *(_person(given) for given in record.peer_ratings())}
+        people = {record.asker, draft.person, *(_person(given) for given in record.peer_ratings())}
         self._add("self-critic", prompt, record.question, candidates, rubric.scale, people)
 
     def _realignment(self, record: InteractionRecord, revision: ev.MessagePosted) -> None:
@@ -273,7 +276,8 @@ class _Comparing:
             ]
             asked = to_revise(rubric, self._seat(record.seat), record.question, draft.text, opinions)
             candidate = self._candidate(revision.text.strip(), after, [revision], judgements)
-            people = {draft.person, revision.person, *(_person(given) for given in record.peer_ratings())}
+            raters = (_person(given) for given in record.peer_ratings())
+            people = {record.asker, draft.person, revision.person, *raters}
             self._add(
                 "realignment", turns(asked.messages), record.question, [candidate], rubric.scale, people
             )
@@ -300,7 +304,7 @@ class _Comparing:
                 high=scale.high,
                 dimension=self._dimension(self._newest),
                 session=self._session,
-                people=tuple(sorted(person for person in people | judges if person)),
+                people=tuple(sorted(p for p in people | judges if p and not PSEUDONYM.fullmatch(p))),
             )
         )
 

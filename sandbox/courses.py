@@ -68,10 +68,11 @@ class Courses:
         *,
         society: bool = True,
         guests: bool = True,
+        person: str | None = None,
     ) -> ev.InteractionStarted:
         """The start of an interaction: with the peers that the seed chooses and all observers, or alone.
 
-        The people who are there take part as what they are, unless ``guests`` is off.
+        The people who are there take part as what they are, unless ``guests`` is off. ``person`` is who asks.
         """
         observers = tuple(observer.name for observer in self._progress.society.observers)
         peers = self._schedule.peers(interaction, self.agent(seat)) if society else ()
@@ -83,6 +84,7 @@ class Courses:
             question=question,
             peers=(*(peer.name for peer in peers), *self._guests("peer", society and guests)),
             observers=(*observers, *self._guests("observer", guests)) if society else (),
+            person=person,
         )
 
     async def of(self, started: ev.InteractionStarted) -> Course | None:
@@ -116,6 +118,7 @@ class Courses:
             seed=self._progress.seed,
             round=started.round,
             revise=started.kind == "deliberation",
+            person=started.person,
         )
         return deliberate(plan)
 

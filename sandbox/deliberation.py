@@ -40,7 +40,10 @@ Course = Generator[Turn, Answered, None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that an interaction depends on. ``recalled`` maps a seat to what it remembers, if anything."""
+    """All that an interaction depends on. ``recalled`` maps a seat to what it remembers, if anything.
+
+    ``person`` is who asked, where a person did.
+    """
 
     interaction: int
     question: str
@@ -54,6 +57,7 @@ class Plan:
     seed: int = 0
     round: int | None = None
     revise: bool = True
+    person: str | None = None
 
     def seed_of(self, step: str) -> int:
         """The sampling seed of one request."""
@@ -80,6 +84,7 @@ def deliberate(plan: Plan) -> Course:
         question=plan.question,
         peers=tuple(peer.name for peer in plan.peers),
         observers=tuple(observer.name for observer in plan.observers),
+        person=plan.person,
     )
     answered = yield Turn((started,), (_draft_request(plan),))
     drafted = _posted(plan, answered, "draft" if plan.revise else "answer")

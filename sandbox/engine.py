@@ -142,15 +142,24 @@ class Engine:
                 raise
             raise cause from error
 
-    async def ask(self, question: str, seat: str, *, society: bool, receipt: Receipt | None = None) -> int:
+    async def ask(
+        self,
+        question: str,
+        seat: str,
+        *,
+        society: bool,
+        person: str | None = None,
+        receipt: Receipt | None = None,
+    ) -> int:
         """Put one question to a seat: its answer only, or a whole deliberation. Returns the interaction.
 
-        ``receipt`` here and below is for the command behind it: settled with the first commit.
+        ``person`` is who asks. ``receipt`` here and below is for the command behind it: settled with the
+        first commit.
         """
         self._courses.agent(seat)
         await self._prepare()
         number = self._numbers()
-        started = self._courses.asked(number, None, storable(question), seat, society=society)
+        started = self._courses.asked(number, None, storable(question), seat, society=society, person=person)
         await self._drive(await self._courses.deliberation(started), number, receipt)
         await self._remember()
         return number

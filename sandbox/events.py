@@ -165,7 +165,10 @@ class RoundFinished(_Event):
 
 
 class InteractionStarted(_Event):
-    """A seat was asked a question, or a message was sent. ``round`` is None outside rounds."""
+    """A seat was asked a question, or a message was sent. ``round`` is None outside rounds.
+
+    ``person`` is who asked, where a person did.
+    """
 
     type: Literal["interaction_started"] = "interaction_started"
     interaction: int
@@ -175,6 +178,7 @@ class InteractionStarted(_Event):
     question: str = ""
     peers: tuple[str, ...] = ()
     observers: tuple[str, ...] = ()
+    person: str | None = None
 
 
 class MessagePosted(_Event):

@@ -15,6 +15,8 @@ from sandbox import events as ev
 class InteractionRecord:
     """One deliberation: question, draft, ratings of either, revision, failures, and what it took.
 
+    ``asker`` is the person who asked, where a person did.
+
     ``ratings`` holds those given in it, and those given later, elsewhere, to its messages.
     """
 
@@ -30,6 +32,7 @@ class InteractionRecord:
     failures: list[ev.TurnFailed] = field(default_factory=list)
     outcome: ev.InteractionOutcome | None = None
     peers: tuple[str, ...] = ()
+    asker: str | None = None
 
     def peer_ratings(self) -> list[ev.RatingGiven]:
         """The peers' ratings of the draft, in the peers' order."""
@@ -89,7 +92,13 @@ def assemble(events: Iterable[ev.Event]) -> list[InteractionRecord]:
     for event in events:
         if isinstance(event, ev.InteractionStarted):
             records[event.interaction] = InteractionRecord(
-                event.interaction, event.kind, event.round, event.seat, event.question, peers=event.peers
+                event.interaction,
+                event.kind,
+                event.round,
+                event.seat,
+                event.question,
+                peers=event.peers,
+                asker=event.person,
             )
         elif isinstance(event, ev.MessagePosted):
             record = records[event.interaction]

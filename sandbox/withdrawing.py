@@ -57,7 +57,7 @@ def _is_by(event: ev.Event, person: str) -> bool:
         case ev.RatingGiven():
             return person == (event.person or event.rater)
         case ev.InteractionStarted():
-            return event.seat == person and event.kind in ("chat", "rating")
+            return event.person == person or (event.seat == person and event.kind in ("chat", "rating"))
         case _:
             return False
 
@@ -100,7 +100,11 @@ def _named(event: ev.Event, person: str, alias: str) -> dict[str, Any]:
 
 def _copied(event: ev.Event, said: set[str]) -> dict[str, Any]:
     """Verbatim copies of what the person said, in what others were asked or recalled."""
-    names = ("text", "question") if isinstance(event, ev.TurnAwaited) else ("recalled",)
+    names: tuple[str, ...] = ("recalled",)
+    if isinstance(event, ev.TurnAwaited):
+        names = ("text", "question")
+    elif isinstance(event, ev.InteractionStarted) and event.round is None:
+        names = ("question",)  # of whoever rates an answer to it later
     update: dict[str, Any] = {name: WITHDRAWN for name in names if getattr(event, name, None) in said}
     reasons = getattr(event, "reasons", ())
     if said.intersection(reasons):

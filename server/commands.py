@@ -142,7 +142,7 @@ class Commands:
                 return await self._begin(command, receipt, words)
             case do.Ask(question=question, seat=seat, society=society):
                 name = seat or self._everybody()[0]
-                asked = engine.ask(question, name, society=society, receipt=receipt)
+                asked = engine.ask(question, name, society=society, person=person, receipt=receipt)
                 return await self._begin(command, receipt, asked)
             case do.Rate(message=message, value=value, dimension=dimension, reason=reason):
                 await self._posted(message)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support import Run, events_of, run_session, small_society
+from support import Run, engine_for, events_of, run_session, scripted, small_society
 
 from sandbox import events as ev
 from sandbox.errors import SessionError, UserError
@@ -248,3 +248,23 @@ def test_nothing_stays_in_the_files_of_sqlite(sqlite_store: Store) -> None:
     files = [path for path in place.parent.iterdir() if path.name.startswith(place.name)]
     assert len(files) > 1
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+async def test_a_question_is_taken_back_wherever_it_is_repeated(sqlite_store: Store) -> None:
+    store = sqlite_store
+    handle = sessions.create(store.database, store.log, small_society())
+    engine = engine_for(store, handle, lambda spec: scripted(spec))
+    asked = f"Is it right that {SECRET}?"
+    number = await engine.ask(asked, "S0", society=True, person="Zoe")
+    await engine.ask(asked, "S1", society=True, person="Zoe")  # remembered
+    posted = [e for e in events_of(store, handle.key) if isinstance(e, ev.MessagePosted)]
+    (draft,) = (event for event in posted if event.message == f"{number}.draft")
+    await engine.judge(draft, asked, "S2", "alignment")
+    sessions.release(store.database, handle)
+    told = withdrawal.forget(store.database, store.log, handle.key, "Zoe")
+    assert [done.session for done in told.done] == [handle.key]
+    assert SECRET not in everything(store)
+    assert "Zoe" not in everything(store)
+    started = [e for e in events_of(store, handle.key) if isinstance(e, ev.InteractionStarted)]
+    assert [e.person for e in started] == ["withdrawn-1", "withdrawn-1", None]
+    assert {e.question for e in started} == {"[withdrawn]"}

@@ -40,13 +40,19 @@ def free(client: httpx.Client, session: str) -> None:
 def served(client: httpx.Client, session: str) -> str:
     """All that the server tells of a session."""
     path = f"/api/v1/sessions/{session}"
-    parts = [client.get(f"{path}/{what}").text for what in ("snapshot", "events", "messages", "ratings")]
+    parts = [
+        client.get(f"{path}/{what}").text
+        for what in ("snapshot", "events", "interactions", "messages", "ratings")
+    ]
     return "".join([*parts, client.get(f"{path}/monitors").text])
 
 
 async def test_who_watches_gets_the_session_anew(client: httpx.Client, base: str) -> None:
     session = create(client)
     take_part(client, session)
+    asked = {"question": f"Is it right that {SECRET}?", "seat": "C3"}
+    client.post(f"/api/v1/sessions/{session}/questions", json=asked, headers={"X-Sandbox-Person": "Ann"})
+    wait_for(lambda: asked["question"] in client.get(f"/api/v1/sessions/{session}/interactions").text)
     assert SECRET in served(client, session)
     async with live(base, session) as connection:
         here = Live(connection)
