@@ -217,7 +217,7 @@ def _agreement(found: dict[str, Any]) -> str:
         for who, values in found.items()
         if values.get("alpha") is not None
     ]
-    return "; ".join(told) or "no message was rated by two"
+    return "; ".join(told) or "no message has two ratings that count (peers' do not, unless --with-peers)"
 
 
 def _short(digest: str | None) -> str:

@@ -35,6 +35,8 @@ from sandbox.text import storable
 
 Streamer = Callable[[int, str, str], None]
 """Called with interaction, step and a piece of text as it is generated. Pieces are not recorded."""
+_AT_ONCE = 256
+"""Seats whose peers are chosen in one turn of the event loop: it may be wanted to stop meanwhile."""
 
 
 class Engine:
@@ -274,6 +276,8 @@ class Engine:
             if interaction not in round.finished and interaction not in self._progress.open:
                 question = questions[assigned.question].text
                 events.append(self._courses.asked(interaction, number, question, assigned.agent.name))
+                if len(events) % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
         if events:
             await self._record(events)
 

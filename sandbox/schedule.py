@@ -30,6 +30,7 @@ class Schedule:
         self._questions = len(society.questions)
         self._seed = seed
         self._agents = sorted((a for a in society.agents if a.active), key=lambda agent: agent.place)
+        self._by_place = {agent.place: agent for agent in self._agents}
         self._around: dict[int, tuple[tuple[Agent, ...], tuple[Agent, ...]]] = {}
         self._plain = tuple(range(self._questions))
         self._order: tuple[int, tuple[int, ...]] = (-1, ())
@@ -64,9 +65,9 @@ class Schedule:
 
     def _neighbourhood(self, place: int) -> tuple[tuple[Agent, ...], tuple[Agent, ...]]:
         if place not in self._around:
-            by_place = {agent.place: agent for agent in self._agents}
+            by_place = self._by_place
             near = neighbours(self._topology, place, self._rules.radius)
-            beyond = by_place.keys() - set(near) - {place}
+            beyond = by_place.keys() - set(near) - {place} if self._rules.far_peers else ()
             self._around[place] = (
                 tuple(by_place[other] for other in near if other in by_place),
                 tuple(by_place[other] for other in sorted(beyond)),

@@ -43,10 +43,10 @@ def serve(
 
     settings = load_settings(db=db)
     server = load_server_settings(config, host=host, port=port, workers=workers, log_format=log_format)
+    _check_free(server.host, server.port)
     session, address, keyless = _prepare(settings, society, start, is_loopback(server.host))
     if server.workers > 1 and address != "postgresql":
         raise UserError("Several workers need PostgreSQL. Name it with --db, or use one worker.")
-    _check_free(server.host, server.port)
     chosen = server.model_copy(update={"session": session, "keyless": keyless})
     _say(chosen, keyless)
     run_server(settings, chosen)

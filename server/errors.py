@@ -33,6 +33,7 @@ _WORDS = {
     "extra_forbidden": "there is no such field; take it out",
     "missing": "this field is needed",
     "tuple_type": "a list is needed",
+    "model_attributes_type": "an object is needed: send JSON, with Content-Type: application/json",
     "union_tag_not_found": "say what it is: there is no 'do', or no 'type'",
     "string_pattern_mismatch": "this is blank, or written in a way that can't be",
 }

@@ -21,7 +21,7 @@ from finetune.evaluate.plan import Figure, Plan
 from finetune.evaluate.statistics import LEAST, RESAMPLES, Difference, Estimate, difference, estimate, holm
 from sandbox.agreement import agreement
 from sandbox.figures import Figures, tables, verdict
-from sandbox.models.spec import base_of
+from sandbox.models.spec import base_of, parse
 from sandbox.monitored import Monitors
 from sandbox.store.evaluations import Measured
 from sandbox.text import printable
@@ -232,6 +232,10 @@ def _notes(plan: Plan, measured: Sequence[Measured]) -> list[str]:
         notes.append(f"At most {plan.options.limit} items a suite, drawn by seed {plan.options.seed}.")
     if any(base_of(rater) == "local/smollm2" for rater in (plan.options.judge, *plan.raters) if rater):
         notes.append("SmolLM2-135M rates answers at chance level: its ratings show the way, not the models.")
+    if any(parse(rater).family == "scripted" for rater in (plan.options.judge, *plan.raters) if rater):
+        notes.append(
+            "Scripted models rate by the seed and do not read: their ratings show the way, and no difference."
+        )
     return notes
 
 

@@ -88,24 +88,27 @@ def lease(database: Database, reference: str, *, served: bool = False, take_over
         if held is None:
             raise SessionError(f"Session {row.key} has just been deleted.")
         if in_use(held.lease_owner, held.lease_until):
-            host, pid, name = held.lease_owner.split(":")
-            by_server = name.startswith(_SERVED)
-            if by_server and not served:
-                raise SessionError(
-                    f"Session {row.key} belongs to a running server. Use it there, by sandbox watch or its "
-                    "REST calls; or stop the server first."
-                )
-            if not (by_server and take_over):
-                raise SessionError(
-                    f"Session {row.key} is being run by process {pid} on {host}. Wait for it, or stop it "
-                    "first."
-                )
+            by_server = f":{_SERVED}" in held.lease_owner
+            if not (by_server and served and take_over):
+                raise _taken(row.key, held.lease_owner, by_server=by_server and not served)
         connection.execute(
             sa.update(SESSIONS)
             .where(SESSIONS.c.id == row.id)
             .values(lease_owner=owner, lease_until=time.time() + LEASE_SECONDS)
         )
     return Handle(row.id, row.key, row.epoch, owner)
+
+
+def _taken(key: str, owner: str, *, by_server: bool) -> SessionError:
+    if by_server:
+        return SessionError(
+            f"Session {key} belongs to a running server. Use it there, by sandbox watch or its REST calls; "
+            "or stop the server first."
+        )
+    host, pid, _ = owner.split(":")
+    return SessionError(
+        f"Session {key} is being run by process {pid} on {host}. Wait for it, or stop it first."
+    )
 
 
 def adoptable(database: Database) -> list[str]:
@@ -184,7 +187,7 @@ def delete(database: Database, reference: str) -> SessionRow:
     with database.writing() as connection:
         held = connection.execute(_HOLDER, {"session": row.id}).one_or_none()
         if held and in_use(held.lease_owner, held.lease_until):
-            raise SessionError(f"Session {row.key} is being run. Stop it first, then delete it.")
+            raise _taken(row.key, held.lease_owner, by_server=f":{_SERVED}" in held.lease_owner)
         connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.id == row.id))
     return row
 

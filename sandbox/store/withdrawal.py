@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -93,7 +93,7 @@ def forget(
             for one, handle in handles.items():
                 done[one] = _take_out(database, log, handle, person)
     if not done:
-        raise NoPart(f"'{person}' had no part in session {key}. Names are told exactly as written.")
+        raise _no_part(key, person)
     database.scrub()
     return Forgotten([done[one] for one in sorted(done, key=lambda one: one != key)], spared)
 
@@ -107,6 +107,16 @@ def has_part(log: Log, key: str, person: str) -> bool:
     if isinstance(created, SessionCreated) and created.society.seat(person) is not None:
         raise SessionError(f"'{person}' is a seat of session {key}, not a person.")
     return bool(withdraw(events, person, ""))
+
+
+def require_part(log: Log, keys: Sequence[str], person: str) -> None:
+    """Raise ``NoPart`` if a person did nothing in any of some sessions; as ``has_part``."""
+    if not any(has_part(log, key, person) for key in keys):
+        raise _no_part(keys[0], person)
+
+
+def _no_part(key: str, person: str) -> NoPart:
+    return NoPart(f"'{person}' had no part in session {key}. Names are told exactly as written.")
 
 
 @contextmanager
