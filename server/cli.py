@@ -37,36 +37,36 @@ def serve(
     By default it is the first session of 'village' ('scripted', where local models are not installed), made
     if there is none. On this machine no key is needed; other addresses need one: sandbox keys create.
     """
-    from sandbox.errors import UserError
     from sandbox.settings import load_settings
-    from server.settings import is_loopback, load_server_settings
+    from server.settings import load_server_settings
 
     settings = load_settings(db=db)
     server = load_server_settings(config, host=host, port=port, workers=workers, log_format=log_format)
-    _check_free(server.host, server.port)
-    session, address, keyless = _prepare(settings, society, start, is_loopback(server.host))
-    if server.workers > 1 and address != "postgresql":
-        raise UserError("Several workers need PostgreSQL. Name it with --db, or use one worker.")
+    session, keyless = _prepare(settings, server, society, start)
     chosen = server.model_copy(update={"session": session, "keyless": keyless})
     _say(chosen, keyless)
     run_server(settings, chosen)
 
 
-def _prepare(settings: Any, society: str | None, start: bool, loopback: bool) -> tuple[str, str, bool]:
-    """The default session, the kind of database, and whether no keys are needed. Raises ``UserError``."""
+def _prepare(settings: Any, server: Any, society: str | None, start: bool) -> tuple[str, bool]:
+    """The default session, and whether no keys are needed. Raises ``UserError`` before a session is made."""
     from sandbox.errors import UserError
     from sandbox.running import Store
     from server.auth import Keys
+    from server.settings import is_loopback
 
     store = Store.open(settings.database)
     try:
         any_key = Keys(store.database, required=True, per_minute=1).any_usable()
-        if not loopback and not any_key:
+        if not is_loopback(server.host) and not any_key:
             raise UserError(
                 "Everybody who reaches this address could use the server, and there is no key yet. Make one "
                 "first: sandbox keys create NAME --scope admin"
             )
-        return _session(store, society, start), store.database.dialect, not any_key
+        if server.workers > 1 and store.database.dialect != "postgresql":
+            raise UserError("Several workers need PostgreSQL. Name it with --db, or use one worker.")
+        _check_free(server.host, server.port)
+        return _session(store, society, start), not any_key
     finally:
         store.close()
 

@@ -81,6 +81,7 @@ WHOLE: tuple[ev.Event, ...] = (
         question="Why?",
         peers=("S2", "S0"),
         observers=("o",),
+        person="Ann",
     ),
     ev.MessagePosted(
         interaction=7,

@@ -82,6 +82,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], dict[str, Any] | None]] = {
     ("POST", "/v1/responses"): ({"ask"}, {"model": "sandbox/{session}/A1", "input": "Hi"}),
     ("POST", "/v1/completions"): ({"ask"}, {"model": "sandbox/{session}/A1", "prompt": "Hi"}),
     ("POST", "/v1/embeddings"): ({"ask"}, {"model": "sandbox/hashed", "input": "Hi"}),
+    ("DELETE", "/api/v1/sessions/{session}/people/{person}"): ({"run"}, None),
     ("DELETE", "/api/v1/sessions/{session}"): ({"run"}, None),
 }
 """What each route needs, and a body that it takes; the last one ends the session."""
@@ -110,7 +111,9 @@ def call(client: httpx.Client, method: str, path: str, session: str, key: int) -
     body = ROUTES[method, path][1]
     if body and "{session}" in str(body.get("model")):
         body = {**body, "model": body["model"].format(session=session)}
-    told = path.format(session=session, seat="A1", key=key, invite=1, id=f"sandbox/{session}/A1")
+    told = path.format(
+        session=session, seat="A1", key=key, invite=1, person="Nobody", id=f"sandbox/{session}/A1"
+    )
     return client.request(method, told, json=body)
 
 

@@ -202,6 +202,7 @@ def test_a_port_that_is_taken_is_said_so_before_anything_else(sandbox: Run) -> N
     assert (code, out) == (2, "")
     assert "can't listen" in told
     assert "--port" in told
+    assert sandbox("sessions", "list", "--json")[1] == "", "nor is anything made"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
