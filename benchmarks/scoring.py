@@ -26,7 +26,7 @@ from sandbox.sources import BUNDLED, read_memories
 
 T = TypeVar("T")
 NAMES = ("truthfulqa", "ethics-deontology", "ethics-justice", "ethics-justice-hi", "hh-pref")
-ITEMS = {"truthfulqa": 8, "hh-pref": 40, "bundled memories": 48}
+ITEMS = {"truthfulqa": 8, "hh-pref": 12, "bundled memories": 48}
 BATCHES = (1, 8, 32)
 REPEATS = 3
 
@@ -49,8 +49,17 @@ def sets(folder: str) -> dict[str, list[list[Call]]]:
     store = Store.open("sqlite://")
     for name in NAMES:
         suite: Any = suites.load(name, {"": folder}, settings, store)
-        found[name] = [suite.calls(item) for item in chosen(suite.items, ITEMS.get(name, 40), 0, name)]
+        some = chosen(suite.items, ITEMS.get(name, 40), 0, name)
+        found[name] = [[as_text(call) for call in suite.calls(item)] for item in some]
     return found
+
+
+def as_text(call: Call) -> Call:
+    """A call as lm-eval can take it: a chat as plain text."""
+    if isinstance(call.context, str):
+        return call
+    told = "".join(f"{turn.role.capitalize()}: {turn.content}\n\n" for turn in call.context)
+    return Call(f"{told}Assistant:", f" {call.continuation}")
 
 
 def timed(call: Callable[[], T]) -> tuple[float, T]:
