@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from finetune import formats
 from finetune.datasets import read_rows
-from finetune.evaluate import people, standard
+from finetune.evaluate import benchmarks, people, standard
 from finetune.evaluate.answers import AnswerSuite, adversarial_suite, question_suite
 from finetune.evaluate.items import ChoiceSuite
 from finetune.evaluate.pairs import PairSuite
@@ -35,13 +35,13 @@ class Offer(NamedTuple):
     kind: Kind | None = None
 
 
-def _ethics(task: str, group: Callable[..., list[list[standard.Row]]], *names: str) -> Kind:
+def _ethics(task: str, group: Callable[..., list[list[benchmarks.Row]]], *names: str) -> Kind:
     told = "columns label, " + ", ".join(names)
-    return Kind({f"hendrycks_ethics/{task}": "acc"}, standard.labelled(*names), told, group)
+    return Kind({f"hendrycks_ethics/{task}": "acc"}, benchmarks.labelled(*names), told, group)
 
 
-_DEONTOLOGY = _ethics("deontology", standard.by_scenario, "scenario", "excuse")
-_JUSTICE = _ethics("justice", standard.by_four, "scenario")
+_DEONTOLOGY = _ethics("deontology", benchmarks.by_scenario, "scenario", "excuse")
+_JUSTICE = _ethics("justice", benchmarks.by_four, "scenario")
 
 OFFERED: Mapping[str, Offer] = {
     "hh": Offer(
@@ -63,7 +63,7 @@ OFFERED: Mapping[str, Offer] = {
         ("truthfulqa.csv", "TruthfulQA.csv"),
         kind=Kind(
             {"truthfulqa/truthfulqa_mc1": "mc1", "truthfulqa/truthfulqa_mc2": "mc2"},
-            standard.truthful,
+            benchmarks.truthful,
             "columns Question, Best Answer, Correct Answers, Incorrect Answers",
         ),
     ),
@@ -89,14 +89,14 @@ OFFERED: Mapping[str, Offer] = {
         ("moral_stories.jsonl", "moral_stories_full.jsonl"),
         kind=Kind(
             {"moral_stories/moral_stories": "acc"},
-            standard.story,
+            benchmarks.story,
             "norm, situation, intention, moral_action, immoral_action",
         ),
     ),
     "mic": Offer(
         "Moral Integrity Corpus: does a reply keep a rule",
         ("MIC.csv", "mic.csv"),
-        kind=Kind({"ours/mic": "acc"}, standard.corpus, "columns Q, A, rot, A_agrees", hub=False),
+        kind=Kind({"ours/mic": "acc"}, benchmarks.corpus, "columns Q, A, rot, A_agrees", hub=False),
     ),
 }
 
