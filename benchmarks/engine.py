@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.measure import median, peak_memory_mb, spread, written_bytes
+from benchmarks.measure import median, peak_memory_mb, size, spread, written_bytes
 from sandbox import events as ev
 from sandbox.blueprint import read_society
 from sandbox.deliberation import Plan, deliberate
@@ -26,9 +26,9 @@ from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 
 SEATS = 100
-ROUNDS = 50
-REPEATS = 5
-MARKED = (1, 10, 50)
+ROUNDS = size(50, 3)
+REPEATS = size(5, 1)
+MARKED = (1, size(10, 2), ROUNDS)
 
 
 def society(rounds: int, model: str) -> Society:
@@ -93,7 +93,7 @@ def bare_rate(described: Society) -> float:
 
 def main() -> None:
     calm_collector()
-    quick, slow = society(ROUNDS, "scripted/steady"), society(5, "scripted/steady?latency=50")
+    quick, slow = society(ROUNDS, "scripted/steady"), society(size(5, 1), "scripted/steady?latency=50")
     rates: dict[int, list[float]] = {number: [] for number in MARKED}
     bare, written, delayed = [], [], []
     for _ in range(REPEATS):
@@ -111,8 +111,9 @@ def main() -> None:
     print(f"interactions a second, median of {REPEATS} runs (lowest–highest); reach: 1,500, flat within 10%")
     for number in MARKED:
         print(f"  round {number:2}: {spread(rates[number])}")
-    print(f"  round 50 over round 1: {median(rates[50]) / median(rates[1]):.2f}")
-    print(f"  the bare generator: {spread(bare)}; ratio {median(rates[10]) / median(bare):.2f}")
+    first, middle, last = (median(rates[number]) for number in MARKED)
+    print(f"  round {ROUNDS} over round 1: {last / first:.2f}")
+    print(f"  the bare generator: {spread(bare)}; ratio {middle / median(bare):.2f}")
     ideal = SEATS / 0.2
     print(f"with 50 ms a call: {spread(delayed)} of {ideal:.0f} ({median(delayed) / ideal:.0%}; reach: 85%)")
     print(f"written: {median(written) / 1000:.1f} kB an interaction (reach: below 20)")

@@ -26,10 +26,10 @@ from typing import Any
 import httpx
 import psutil
 
-from benchmarks.measure import median
+from benchmarks.measure import median, size
 
-CLIENTS = 1000
-STALLED = 50
+CLIENTS = size(1000, 20)
+STALLED = size(50, 2)
 RATE = 20
 WINDOW = 16
 SAMPLED = 10
@@ -234,7 +234,7 @@ async def measure(kind: str, seconds: float) -> dict[str, Any]:
         connected = process.memory_info().rss
         async with Writer(kind, f"ws://127.0.0.1:{port}{path}") as writer:
             await throughput(writer, tally, 1)
-            rates = [await throughput(writer, tally, 3) for _ in range(3)]
+            rates = [await throughput(writer, tally, size(3, 1)) for _ in range(size(3, 1))]
             grown = process.memory_info().rss
             p50, p99 = await delays(writer, tally, seconds)
             steady = process.memory_info().rss
@@ -259,7 +259,7 @@ async def measure(kind: str, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=20, help="for how long the delay is taken")
+    parser.add_argument("--seconds", type=float, default=size(20, 1), help="for how long the delay is taken")
     seconds = parser.parse_args().seconds
     found = {kind: asyncio.run(measure(kind, seconds)) for kind in ("websockets", "fastapi", "ours")}
     print(f"{CLIENTS:,} clients, {RATE} messages a second for {seconds:.0f} s; deliveries at full speed")

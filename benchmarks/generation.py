@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.measure import median, peak_memory_mb, spread
+from benchmarks.measure import median, peak_memory_mb, size, spread
 from sandbox.blueprint import read_society
 from sandbox.exchange import ChatMessage, Request, Sampling
 from sandbox.models import weights
@@ -18,10 +18,10 @@ from sandbox.models.local import LocalModel, LocalWorker
 from sandbox.models.templates import encode_chat
 from sandbox.settings import load_settings
 
-SEATS = 32
-TOKENS = 48
-REPEATS = 3
-SINGLES = 2
+SEATS = size(32, 2)
+TOKENS = size(48, 4)
+REPEATS = size(3, 1)
+SINGLES = size(2, 1)
 
 
 def requests(count: int) -> list[Request]:
@@ -58,7 +58,7 @@ def bare(loaded: Any, asked: list[Request]) -> tuple[int, float]:
     """Tokens and seconds of ``generate`` on the same batch."""
     import torch
 
-    model, tokenizer, _ = loaded
+    model, tokenizer = loaded.model, loaded.tokenizer
     started = time.perf_counter()
     prompts = [encode_chat(tokenizer, request.messages) for request in asked]
     batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
@@ -81,7 +81,7 @@ def cold_and_warm(cache: Path) -> tuple[float, float]:
     )
     with TemporaryDirectory() as empty:
         first = _timed(program, empty)
-    return first, median([_timed(program, str(cache)) for _ in range(3)])
+    return first, median([_timed(program, str(cache)) for _ in range(REPEATS)])
 
 
 def _timed(program: str, argument: str) -> float:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import sys
 from collections.abc import Sequence
+
+TINY = "SANDBOX_BENCHMARKS_TINY"
+
+
+def size(full: int, tiny: int) -> int:
+    """How much to measure: ``tiny`` where it only has to be shown that a benchmark runs (the tests)."""
+    return tiny if os.environ.get(TINY) else full
 
 
 def median(values: Sequence[float]) -> float:

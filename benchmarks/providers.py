@@ -11,15 +11,15 @@ from multiprocessing.connection import Connection
 import aiohttp
 from aiohttp import web
 
-from benchmarks.measure import median, spread
+from benchmarks.measure import median, size, spread
 from sandbox.exchange import ChatMessage, Request
 from sandbox.models.direct import DirectModel, HttpSessions
 from sandbox.models.remote import LiteLLMModel, litellm
 from sandbox.redaction import Redactor
 
-CALLS = 300
-AT_ONCE = 50
-REPEATS = 5
+CALLS = size(300, 5)
+AT_ONCE = size(50, 2)
+REPEATS = size(5, 1)
 REPLY = {
     "id": "x",
     "object": "chat.completion",

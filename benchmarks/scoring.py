@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from benchmarks.measure import median, spread
+from benchmarks.measure import median, size, spread
 from finetune.evaluate import suites
 from finetune.evaluate.items import Call, Likelihood, chosen
 from finetune.evaluate.likelihood import Scorer
@@ -26,9 +26,10 @@ from sandbox.sources import BUNDLED, read_memories
 
 T = TypeVar("T")
 NAMES = ("truthfulqa", "ethics-deontology", "ethics-justice", "ethics-justice-hi", "hh-pref")
-ITEMS = {"truthfulqa": 8, "hh-pref": 12, "bundled memories": 48}
-BATCHES = (1, 8, 32)
-REPEATS = 3
+ITEMS = {"truthfulqa": size(8, 2), "hh-pref": size(12, 2), "bundled memories": size(48, 2)}
+OTHERS = size(40, 2)
+BATCHES = (1, 8, 32)[: size(3, 1)]
+REPEATS = size(3, 1)
 
 
 def bundled() -> list[list[Call]]:
@@ -49,7 +50,7 @@ def sets(folder: str) -> dict[str, list[list[Call]]]:
     store = Store.open("sqlite://")
     for name in NAMES:
         suite: Any = suites.load(name, {"": folder}, settings, store)
-        some = chosen(suite.items, ITEMS.get(name, 40), 0, name)
+        some = chosen(suite.items, ITEMS.get(name, OTHERS), 0, name)
         found[name] = [[as_text(call) for call in suite.calls(item)] for item in some]
     return found
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import time
 
-from benchmarks.measure import median, spread
+from benchmarks.measure import median, size, spread
 
-REPEATS = 11
+REPEATS = size(11, 1)
 PROGRAMS = {
     "python -c pass": ["-c", "pass"],
     "python -c 'import click'": ["-c", "import click"],

@@ -24,6 +24,7 @@ import psutil
 from textual import events
 from textual.pilot import Pilot
 
+from benchmarks.measure import size
 from sandbox import events as ev
 from sandbox.blueprint import read_society
 from sandbox.progress import fold
@@ -39,7 +40,8 @@ from tui.state import Watched
 from tui.widgets.grid import SeatGrid
 
 RATE = 200
-LONG = 50_000
+LONG = size(50_000, 1_000)
+QUIET_S = size(5, 1)
 
 
 def society(rounds: int) -> Any:
@@ -100,7 +102,7 @@ async def pouring(past: list[ev.Recorded], seconds: float) -> dict[str, float]:
         screen.watched = Watched(snapshot(past[:1]))
         await app.push_screen(screen)
         screen.draw()
-        quiet = await keys(pilot, 5)
+        quiet = await keys(pilot, QUIET_S)
         stopped = False
 
         async def pour() -> int:
@@ -180,12 +182,12 @@ async def opened(base: str, session: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=60, help="for how long events pour in")
+    parser.add_argument("--seconds", type=float, default=size(60, 3), help="for how long events pour in")
     seconds = parser.parse_args().seconds
     with TemporaryDirectory() as folder:
         database = Path(folder) / "terminal.db"
         store = Store.open(str(database))
-        key = stored(store, rounds=42)
+        key = stored(store, rounds=size(42, 2))
         past = list(store.log.read(key))
         store.close()
         found = asyncio.run(pouring(past, seconds))
@@ -195,7 +197,7 @@ def main() -> None:
         print(f"  with nothing going on {quiet:.0f} ms: {busy / quiet:.2f} of that")
         print(f"  memory grew by {found['grown']:.1f} MB in the last two thirds")
         with serving(database) as base:
-            times = [asyncio.run(opened(base, key)) for _ in range(3)]
+            times = [asyncio.run(opened(base, key)) for _ in range(size(3, 2))]
         print(
             f"a session of {len(past):,} events is open in {times[0]:.2f} s, then {median(times[1:]):.2f} s"
         )

@@ -104,11 +104,11 @@ def _self_preference(rated: Rated, authors: Mapping[str, str], seed: int) -> tup
         if target not in authors:
             continue
         interactions[target] = votes[0].interaction
-        for model in sorted({vote.model for vote in votes if vote.model}):
-            own = [_value(vote) for vote in votes if vote.model == model]
-            others = [_value(vote) for vote in votes if vote.model != model]
+        for model, as_peer in sorted({(vote.model, vote.as_peer) for vote in votes if vote.model}):
+            own = [vote for vote in votes if vote.model == model and vote.as_peer == as_peer]
+            others = [_value(vote) for vote in votes if vote.model != model and _comparable(vote, own[0])]
             if others:
-                apart[model][target].append(_mean(own) - _mean(others))
+                apart[model][target].append(_mean([_value(vote) for vote in own]) - _mean(others))
     found = []
     for model, messages in sorted(apart.items()):
         is_own = [authors[target] == model for target in messages]
@@ -131,15 +131,24 @@ def _self_preference(rated: Rated, authors: Mapping[str, str], seed: int) -> tup
     return tuple(found)
 
 
+def _comparable(one: Vote, other: Vote) -> bool:
+    """Whether the difference of two ratings of a message says something of the raters.
+
+    A model is asked as a peer with another prompt than as an observer or a judge, and rates the same message
+    differently as the one and as the other: between the two, a difference says something of the prompts.
+    People are asked the same in every role.
+    """
+    return one.is_person or other.is_person or one.as_peer == other.as_peer
+
+
 def _severity(rated: Rated, seed: int) -> tuple[Severity, ...]:
     apart: dict[tuple[str, bool], list[tuple[float, int]]] = defaultdict(list)
     for votes in rated.values():
-        if len(votes) < 2:
-            continue
-        total = math.fsum(map(_value, votes))
         for vote in votes:
-            others = (total - _value(vote)) / (len(votes) - 1)
-            apart[vote.rater, vote.is_person].append((_value(vote) - others, vote.interaction))
+            others = [_value(one) for one in votes if one is not vote and _comparable(one, vote)]
+            if others:
+                difference = _value(vote) - _mean(others)
+                apart[vote.rater, vote.is_person].append((difference, vote.interaction))
     found = []
     for (rater, is_person), differences in sorted(apart.items()):
         values = [value for value, _ in differences]
@@ -157,7 +166,9 @@ def _agreement(rated: Rated, seed: int) -> tuple[CriterionAgreement, ...]:
         sides = {"people": people, "models": models}
         known = units[dimension]
         known["people"].append(people)
-        known["models"].append(models)
+        for as_peer in (True, False):
+            alike = [vote for vote in votes if not vote.is_person and vote.as_peer == as_peer]
+            known["models"].append({vote.rater: _value(vote) for vote in alike})
         known["people and models"].append(
             {name: float(round(_mean(list(given.values())))) for name, given in sides.items() if given}
         )

@@ -36,6 +36,11 @@ class Vote(NamedTuple):
     value: float | None
     scale: Scale
 
+    @property
+    def as_peer(self) -> bool:
+        """Whether the rater was asked as the author's peer, not as an observer or a judge."""
+        return self.asked == "peer"
+
 
 class Answer(NamedTuple):
     """A final answer in a round."""

@@ -8,7 +8,7 @@ import random
 import time
 
 import pytest
-from happenings import deliberation, flat, observer, peer, person
+from happenings import deliberation, flat, observer, peer, person, usage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import run_session, small_society
@@ -126,6 +126,37 @@ def test_severity_is_the_distance_from_the_others_mean() -> None:
         ("D", 10, 3.0, 3.0),
     ]
     assert monitor(deliberation(1, rated=[peer(1, "B", 3)])).severity == ()
+
+
+def test_a_model_asked_as_a_peer_is_not_compared_with_itself_as_an_observer() -> None:
+    # Both are one model. Asked as peers they say 3 and 3, asked as an observer 6: that is the prompt's doing.
+    told = flat(
+        deliberation(n, rated=[peer(n, "B", 3), peer(n, "C", 3), observer(n, "O", 6, role="draft")])
+        for n in range(1, 11)
+    )
+    found = monitor(told)
+    assert [(one.rater, one.severity.value) for one in found.severity] == [("B", 0.0), ("C", 0.0)]
+    models = next(one for one in found.agreement if one.who == "models")
+    assert models.alpha is None or models.alpha == 1.0, "the peers agree, and an observer alone is no unit"
+    assert models.pairable == 20
+
+
+def test_another_model_is_no_judge_of_ones_preference_under_another_prompt() -> None:
+    rated = [
+        [
+            peer(n, "B", 6, model="m"),
+            observer(n, "O", 2, role="draft").model_copy(update={"usage": usage("x")}),
+        ]
+        for n in range(1, 21)
+    ]
+    told = flat(deliberation(n, model="m" if n % 2 else "x", rated=rated[n - 1]) for n in range(1, 21))
+    assert monitor(told).self_preference == ()
+
+
+def test_a_person_is_compared_with_models_in_every_role() -> None:
+    told = [*deliberation(1, rated=[peer(1, "B", 3), observer(1, "O", 5, role="draft")]), person(1, "Ann", 6)]
+    by_rater = {one.rater: (one.n, one.severity.value) for one in monitor(told).severity}
+    assert by_rater == {"Ann": (1, 2.0), "B": (1, -3.0), "O": (1, -1.0)}
 
 
 def test_a_person_is_one_rater_wherever_they_sit_and_the_last_vote_counts() -> None:

@@ -155,13 +155,14 @@ def test_langchain_is_told_which_switch_it_needs(server: Served) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--no-stream",)])
 def test_llm(server: Served, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """As a user runs it: the project's environment loads every plugin that is registered there."""
     pytest.importorskip("llm", reason="llm is not installed")
     (tmp_path / "extra-openai-models.yaml").write_text(
         f"- model_id: seat\n  model_name: sandbox/S1\n  api_base: {server.url}/v1\n"
     )
     result = subprocess.run(
         [sys.executable, "-m", "llm", "-m", "seat", *options, "--key", "any", "Hello, is it right?"],
-        env={**os.environ, "LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""},
+        env={**os.environ, "LLM_USER_PATH": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=120,
