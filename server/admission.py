@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import NamedTuple
 
 from fastapi import WebSocket
 
 from sandbox.errors import UserError
 from sandbox.redaction import masked
-from server.auth import Identity, TooMany
-from server.deps import bearer
+from server.auth import Identity, TooMany, Unauthorized
+from server.deps import address_of, bearer
 from server.services import Services
 from server.wire import frames as fr
 
@@ -32,13 +31,15 @@ async def admitted(socket: WebSocket, services: Services, session: str) -> tuple
     tickets = [
         text.removeprefix(fr.TICKET_PROTOCOL) for text in offered if text.startswith(fr.TICKET_PROTOCOL)
     ]
-    if tickets:
-        who = services.keys.use_ticket(tickets[0], session)
-        if who.key is not None:
-            renewed = await asyncio.to_thread(services.keys.renewed, who)
-            who = replace(renewed, person=who.person)
-    else:
-        who = await asyncio.to_thread(services.keys.identify, bearer(socket))
+    try:
+        if tickets:
+            who = await asyncio.to_thread(services.keys.use_ticket, tickets[0], session)
+        else:
+            who = await asyncio.to_thread(services.keys.identify, bearer(socket))
+    except Unauthorized:
+        if tickets or bearer(socket):
+            services.keys.count_bad(address_of(socket))
+        raise
     services.keys.count(who)
     who.check_looks(session)
     return who, protocol

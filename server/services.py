@@ -16,9 +16,10 @@ from server.glances import Glances
 from server.hub import Hub
 from server.metrics import Metrics
 from server.monitoring import Monitoring
+from server.purse import Purses
 from server.resources import Resources
 from server.runs import Runs
-from server.settings import ServerSettings
+from server.settings import PER_MINUTE, ServerSettings
 from server.wakeups import Wakeups
 
 
@@ -69,6 +70,7 @@ class Services:
         """Leave every session to be gone on with, and give everything back."""
         await self.wakeups.close()
         await self.runs.close()
+        await self.parts.purses.close()
         self.store.close()
 
 
@@ -79,8 +81,10 @@ def assemble(settings: Settings, server: ServerSettings, redact: Redactor, *, ke
     """
     store = Store.open(settings.database)
     hub = Hub(server.max_lag, server.slow_s)
-    keys = Keys(store.database, required=not keyless, per_minute=server.per_minute)
-    parts = Resources(store, keys, settings, server, redact, Inbox(store.database), Workers(settings))
+    per_minute = server.per_minute or (None if keyless else PER_MINUTE)
+    keys = Keys(store.database, required=not keyless, per_minute=per_minute, tries=server.tries_per_minute)
+    purses = Purses(store.database, keys.look_anew)
+    parts = Resources(store, keys, purses, settings, server, redact, Inbox(store.database), Workers(settings))
     runs = Runs(parts, hub)
     metrics = Metrics(hub, runs)
     runs.watchers.append(metrics.take)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -10,16 +9,17 @@ from typing import Any
 from starlette.requests import Request
 
 from sandbox.aside import Aside
-from sandbox.errors import ModelError
 from sandbox.exchange import ChatMessage, Reply, Sampling
+from sandbox.models.limits import paid_by
 from sandbox.seeds import derive
 from server.auth import Identity
 from server.deps import person_of
 from server.openai.errors import ApiError
 from server.openai.models import Target, resolve
-from server.openai.speaking import Choice, Cost, Emit, Piece, Speak, Spoken, finish_of, ignore, rest_of
+from server.openai.speaking import Choice, Emit, Piece, Speak, Spoken, finish_of, ignore, rest_of
 from server.openai.streaming import all_or_none
 from server.openai.wire import MOST_TOKENS, Options
+from server.purse import KeyPurse
 from server.services import Services
 
 RECORD_HEADER = "x-sandbox-record"
@@ -71,10 +71,11 @@ class Asking:
         """The society, off the record."""
         return await self.services.runs.aside(self.target.session)
 
-    async def charge(self, cost: Cost) -> None:
-        """Book on the key what was spent."""
-        if cost.total and self.who.key is not None:
-            await asyncio.to_thread(self.services.keys.spend, self.who.key, cost.total)
+    @property
+    def purse(self) -> KeyPurse | None:
+        """What the answer is paid from; None if nobody's key pays."""
+        key = self.who.key
+        return None if key is None else KeyPurse(self.services.parts.purses, key)
 
 
 async def asking(
@@ -116,7 +117,6 @@ async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
     assert seat is not None
     aside = await asked.aside()
     sampling = asked.wishes.sampling(aside)
-    cost = Cost()
 
     async def one(index: int, seed: int) -> Reply:
         said = ""
@@ -127,20 +127,13 @@ async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
             emit(Piece(index, text))
 
         wanted = None if emit is ignore else on_delta
-        try:
-            reply = await aside.answer(seat, asked.messages, sampling, seed, wanted)
-        except ModelError as error:
-            cost.total += error.cost
-            raise
-        cost.add(reply.usage)
+        reply = await aside.answer(seat, asked.messages, sampling, seed, wanted)
         if rest := rest_of(said, reply.text):
             emit(Piece(index, rest))
         return reply
 
-    try:
+    with paid_by(asked.purse):
         replies = await all_or_none(one(index, seed) for index, seed in enumerate(asked.wishes.seeds()))
-    finally:
-        await asked.charge(cost)
     usage = replies[0].usage
     note: dict[str, Any] = {
         "session": asked.target.session,

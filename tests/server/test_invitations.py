@@ -290,7 +290,7 @@ async def test_a_persons_ticket_makes_nobody_else(guarded: Guarded) -> None:
 
 
 def test_a_server_without_keys_takes_any_and_inviting_somebody_locks_nobody_out(tmp_path: Path) -> None:
-    with serve(app_in(tmp_path)) as base, _client(base, "sbx_of-another-server") as client:
+    with serve(app_in(tmp_path)) as base, _client(base, "sk-of-another-server") as client:
         session = create(client)
         ticket = client.post(f"/api/v1/sessions/{session}/invites", json={"person": "Ann"}).json()["ticket"]
         key = client.post("/api/v1/invites/join", json={"ticket": ticket}).json()["key"]
@@ -306,3 +306,20 @@ def test_a_server_without_keys_takes_any_and_inviting_somebody_locks_nobody_out(
 
 def _client(base: str, key: str) -> httpx.Client:
     return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+
+
+def test_a_whole_class_joins_from_one_address_within_a_minute(guarded: Guarded) -> None:
+    session = create(guarded.admin)
+    tickets = [guarded.invited(session) for _ in range(60)]
+    with guarded.client(None) as pupils, ThreadPoolExecutor(8) as pool:
+
+        def joins(number: int) -> list[int]:
+            ticket = {"ticket": tickets[number]}
+            mistyped = {"ticket": f"{tickets[number]}x"}
+            answers = [pupils.post("/api/v1/invites/look", json=mistyped)] if number % 2 else []
+            answers.append(pupils.post("/api/v1/invites/look", json=ticket))
+            answers.append(pupils.post("/api/v1/invites/join", json=ticket | {"person": f"Pupil {number}"}))
+            return [answer.status_code for answer in answers]
+
+        codes = list(pool.map(joins, range(60)))
+    assert [found[-2:] for found in codes] == [[200, 201]] * 60
