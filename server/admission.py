@@ -31,6 +31,8 @@ async def admitted(socket: WebSocket, services: Services, session: str) -> tuple
     tickets = [
         text.removeprefix(fr.TICKET_PROTOCOL) for text in offered if text.startswith(fr.TICKET_PROTOCOL)
     ]
+    if offered and protocol is None:  # a browser would break off without a word
+        raise UserError(f"Offer the subprotocol {fr.SUBPROTOCOL}, and the ticket beside it.")
     try:
         if tickets:
             who = await asyncio.to_thread(services.keys.use_ticket, tickets[0], session)
@@ -57,5 +59,6 @@ def since_of(text: str | None) -> Since | None:
 async def turn_away(socket: WebSocket, code: fr.Close, why: str) -> None:
     """Close with a code that a client can read: only an accepted socket has one."""
     offered = socket.scope.get("subprotocols", [])
-    await socket.accept(subprotocol=fr.SUBPROTOCOL if fr.SUBPROTOCOL in offered else None)
+    chosen = fr.SUBPROTOCOL if fr.SUBPROTOCOL in offered else next(iter(offered), None)
+    await socket.accept(subprotocol=chosen)  # a client that offered some wants one of them
     await socket.close(int(code), masked(why).encode()[:120].decode("utf-8", "ignore"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from sandbox.seeds import derive
 from server.auth import Identity
 from server.deps import person_of
 from server.openai.errors import ApiError
-from server.openai.models import Target, resolve
+from server.openai.models import Target, drafter, resolve
 from server.openai.speaking import Choice, Emit, Piece, Speak, Spoken, finish_of, ignore, rest_of
 from server.openai.streaming import all_or_none
 from server.openai.wire import MOST_TOKENS, Options
@@ -67,6 +68,13 @@ class Asking:
     options: Options
     record: bool = False
 
+    @property
+    def shows_draft(self) -> bool:
+        """Whether a stream holds the draft: by the request, else by the model's id and the settings."""
+        if self.options.draft is not None:
+            return self.options.draft
+        return self.target.with_draft and self.services.server.show_draft
+
     async def aside(self) -> Aside:
         """The society, off the record."""
         return await self.services.runs.aside(self.target.session)
@@ -91,6 +99,9 @@ async def asking(
     who.check_budget()
     target = await resolve(services, who, model)
     record = options.record or request.headers.get(RECORD_HEADER, "").strip().lower() in _YES
+    if target.seat is None and not record and _is_task(messages, services.server.task_prompts):
+        seat = options.seat or await drafter(services, target.session)
+        target, options = target._replace(seat=seat), options.model_copy(update={"seat": None})
     if wishes.n > 1 and (target.seat is None or record):
         raise ApiError("Societies, and whatever is recorded, answer once. Leave out 'n'.", param="n")
     if options.seat is not None and target.seat is not None:
@@ -98,6 +109,12 @@ async def asking(
             "sandbox.seat says who drafts in a society; this model is a seat already.", param="sandbox.seat"
         )
     return Asking(services, who, person_of(request, who), target, messages, wishes, options, record)
+
+
+def _is_task(messages: tuple[ChatMessage, ...], patterns: tuple[str, ...]) -> bool:
+    """Whether a front end asks for a title, tags or the like, which no society need deliberate on."""
+    said = [message.content for message in messages if message.role != "system"]
+    return len(said) == 1 and any(fnmatchcase(said[0], pattern) for pattern in patterns)
 
 
 def speaker(asked: Asking) -> Speak:

@@ -51,9 +51,9 @@ router = APIRouter(prefix="/v1", tags=["openai"], route_class=_Route)
 
 
 @router.get("/models", summary="The models that the key may use")
-async def list_models(who: Who, services: Parts) -> dict[str, Any]:
-    """Seats, societies and embeddings, as models."""
-    return {"object": "list", "data": await models.listing(services, who)}
+async def list_models(who: Who, services: Parts, seats: bool = False) -> dict[str, Any]:
+    """Societies and embeddings as models, and ``seats`` if they are asked for."""
+    return {"object": "list", "data": await models.listing(services, who, seats=seats)}
 
 
 @router.get("/models/{id:path}", summary="One model")

@@ -14,9 +14,7 @@ from sandbox.models.limits import paid_by
 from server.openai.asking import Asking
 from server.openai.errors import ApiError, failed_turn
 from server.openai.speaking import Choice, Emit, Note, Piece, Spoken, finish_of, rest_of
-from server.openai.wire import question_of
-
-SEPARATOR = "\n\n--- revised ---\n\n"
+from server.openai.wire import SEPARATOR, question_of
 
 
 class Telling:
@@ -24,7 +22,7 @@ class Telling:
 
     def __init__(self, asked: Asking, emit: Emit, interaction: int | None = None) -> None:
         self._session = asked.target.session
-        self._shows_draft = asked.options.draft
+        self._shows_draft = asked.shows_draft
         self._emit = emit
         self._interaction = interaction
         self._seat = ""

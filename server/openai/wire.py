@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,9 @@ _ROLES: dict[str, Role] = {
     "function": "user",
 }
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+SEPARATOR = "\n\n--- revised ---\n\n"
+"""Between draft and revision in a stream's text."""
+_SEPARATOR = re.compile(r"\n\s*--- revised ---[^\S\n]*(?:\n|\Z)")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Tokens = Annotated[int, Field(ge=1)]
 Content = str | list[str | dict[str, Any]] | None
@@ -33,11 +37,11 @@ class _Body(BaseModel):
 
 class Options(_Body):
     """Our own extension, the field ``sandbox``: who drafts, whether it is recorded, and whether a stream
-    holds the draft as well."""
+    holds the draft as well (None: as the server's settings and the model's id say)."""
 
     seat: str | None = Field(default=None, max_length=64)
     record: bool = False
-    draft: bool = True
+    draft: bool | None = None
 
 
 class StreamOptions(_Body):
@@ -47,10 +51,11 @@ class StreamOptions(_Body):
 
 
 class MessageIn(_Body):
-    """One message of a conversation. Its content is text, parts of text, or nothing."""
+    """One message of a talk. Its content is text, parts of text, or nothing; ``name`` says who speaks."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content = None
+    name: str | None = None
 
 
 class _Sampled(_Body):
@@ -80,6 +85,7 @@ class ChatRequest(_Sampled):
     tools: list[Any] | None = None
     tool_choice: Any = None
     functions: list[Any] | None = None
+    function_call: Any = None
     response_format: dict[str, Any] | None = None
     modalities: list[str] | None = None
 
@@ -91,7 +97,7 @@ class ChatRequest(_Sampled):
                 "Chat completions have no logprobs. Seats with local models give them at /v1/completions.",
             )
         _check_tools("tools", self.tools, self.tool_choice)
-        _check_tools("functions", self.functions, None)
+        _check_tools("functions", self.functions, self.function_call)
         _check_format("response_format", self.response_format)
         if self.modalities and set(self.modalities) != {"text"}:
             raise unsupported("modalities", "Seats answer in text only.")
@@ -181,16 +187,36 @@ class ResponseRequest(_Sampled):
 def conversation(given: Sequence[MessageIn], param: str, offset: int = 0) -> tuple[ChatMessage, ...]:
     """The messages as models take them; those of an assistant who said nothing are left out.
 
-    Raises ``ApiError`` for parts that are no text, and when nothing is left.
+    Where several people speak, by ``name``, each of their messages begins with who speaks. What an assistant
+    had rejected (a draft before its revision) is not told again. Raises ``ApiError`` for parts that are no
+    text, when nothing is left, and for a reply that is to be continued.
     """
+    speakers = {message.name for message in given if message.role == "user"}
     read = []
     for place, message in enumerate(given, offset):
         text = text_of(message.content, f"{param}.{place}.content")
+        if message.role == "assistant":
+            text = answer_in(text)
+        elif message.role == "user" and message.name and len(speakers) > 1:
+            text = f"{storable(message.name)}: {text}"
         if text or message.role not in ("assistant", "system", "developer"):
             read.append(ChatMessage(_ROLES[message.role], text))
     if not read:
         raise ApiError("The messages hold no text.", param=param)
+    if read[-1].role == "assistant":
+        raise ApiError(
+            "The last message is the assistant's, and replies are not continued here. End with a user's.",
+            param=param,
+            code="unsupported_prefill",
+        )
     return tuple(read)
+
+
+def answer_in(text: str) -> str:
+    """What stands after the last separator in a society's text: the revision without its draft."""
+    before, *parts = _SEPARATOR.split(text)
+    said = [part for part in parts if part.strip()]
+    return said[-1].lstrip("\n") if said else before
 
 
 def text_of(content: Content, where: str) -> str:
@@ -257,8 +283,12 @@ def _content(content: Any, where: str) -> Content:
 
 
 def _check_tools(param: str, tools: list[Any] | None, choice: Any) -> None:
-    if tools and choice != "none":
-        raise unsupported(param, "Seats call no tools. Leave them out, or set tool_choice to 'none'.")
+    """A model may decline to call; so tools are offered in vain, but a call can't be demanded."""
+    if tools and choice not in (None, "auto", "none"):
+        raise unsupported(
+            "function_call" if param == "functions" else "tool_choice",
+            "Seats call no tools, so none can be required. Leave the choice out, or set it to 'auto'.",
+        )
 
 
 def _check_format(param: str, wanted: Any) -> None:

@@ -323,3 +323,16 @@ def test_a_whole_class_joins_from_one_address_within_a_minute(guarded: Guarded) 
 
         codes = list(pool.map(joins, range(60)))
     assert [found[-2:] for found in codes] == [[200, 201]] * 60
+
+
+@pytest.mark.parametrize("consent", [True, 1])
+def test_consent_names_the_version_that_was_read(guarded: Guarded, consent: object) -> None:
+    session = create(guarded.admin)
+    ticket = guarded.invited(session, person="Ann", consent_version="v2", consent_text="I take part.")
+    with guarded.client(None) as nobody:
+        refused = nobody.post("/api/v1/invites/join", json={"ticket": ticket, "consent": consent})
+        assert refused.status_code == 422
+        assert "consent_version" in refused.text
+        other = nobody.post("/api/v1/invites/join", json={"ticket": ticket, "consent": "yes"})
+        assert "'v2'" in other.json()["error"]["message"]
+        assert nobody.post("/api/v1/invites/join", json={"ticket": ticket, "consent": "v2"}).is_success

@@ -303,3 +303,14 @@ async def test_a_ticket_ends_with_its_key_and_with_keylessness(tmp_path: Path) -
             offered = ["sandbox.v1", f"ticket.{ticket}"]
             async with live(guarded.base, session, subprotocols=offered) as connection:
                 assert await closed_with(connection) == 4401
+
+
+@pytest.mark.parametrize("offered", [["ticket.abc"], ["other.v1"]])
+async def test_a_client_that_does_not_offer_the_protocol_is_told(tmp_path: Path, offered: list[str]) -> None:
+    with guard(tmp_path) as guarded:
+        session = create(guarded.admin)
+        async with live(guarded.base, session, subprotocols=offered) as connection:
+            assert connection.subprotocol == offered[0], "a browser takes nothing else"
+            await connection.wait_closed()
+            assert connection.close_code == 4400
+            assert "sandbox.v1" in (connection.close_reason or "")
