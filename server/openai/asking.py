@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,14 +13,15 @@ from starlette.requests import Request
 from sandbox.aside import Aside
 from sandbox.exchange import ChatMessage, Reply, Sampling
 from sandbox.models.limits import paid_by
+from sandbox.models.spec import parse
 from sandbox.seeds import derive
 from server.auth import Identity
 from server.deps import person_of
-from server.openai.errors import ApiError
+from server.openai.errors import ApiError, unsupported
 from server.openai.models import Target, drafter, resolve
 from server.openai.speaking import Choice, Emit, Piece, Speak, Spoken, finish_of, ignore, rest_of
 from server.openai.streaming import all_or_none
-from server.openai.wire import MOST_TOKENS, Options
+from server.openai.wire import MOST_TOKENS, Form, Options
 from server.purse import KeyPurse
 from server.services import Services
 
@@ -37,6 +39,7 @@ class Wishes:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     n: int = 1
+    form: Form | None = None
 
     def sampling(self, aside: Aside) -> Sampling:
         """How a reply is generated, by what is wanted and the society's own ways."""
@@ -104,6 +107,12 @@ async def asking(
         target, options = target._replace(seat=seat), options.model_copy(update={"seat": None})
     if wishes.n > 1 and (target.seat is None or record):
         raise ApiError("Societies, and whatever is recorded, answer once. Leave out 'n'.", param="n")
+    if wishes.form is not None and (target.seat is None or record):
+        raise unsupported(
+            wishes.form.param,
+            "A society drafts, rates and revises in its own words, and so does whatever is recorded; no "
+            "format can be promised. Ask one of its seats, off the record: sandbox/SEAT.",
+        )
     if options.seat is not None and target.seat is not None:
         raise ApiError(
             "sandbox.seat says who drafts in a society; this model is a seat already.", param="sandbox.seat"
@@ -128,12 +137,33 @@ def speaker(asked: Asking) -> Speak:
     return lambda emit: _seat_speaks(asked, emit)
 
 
+async def _form_for(spec: str, seat: str, form: Form | None) -> dict[str, Any] | None:
+    """The format that a seat's reply is held to. Raises ``ApiError`` if its model can't be held to it."""
+    if form is None:
+        return None
+    model = parse(spec)
+    if model.family == "litellm":
+        from sandbox.models.remote import takes_format
+
+        takes = await asyncio.to_thread(takes_format, model.name, str(form.format["type"]))
+    else:
+        takes = model.family == "openai"
+    if not takes:
+        raise unsupported(
+            form.param,
+            f"The seat '{seat}' speaks through {spec.partition('?')[0]}, which can't be held to "
+            f"{form.format['type']}. Leave '{form.param}' out, or ask a seat whose model can.",
+        )
+    return form.format
+
+
 async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
     """What a seat says next, once or several times."""
     seat = asked.target.seat
     assert seat is not None
     aside = await asked.aside()
     sampling = asked.wishes.sampling(aside)
+    form = await _form_for(aside.spec(seat), seat, asked.wishes.form)
 
     async def one(index: int, seed: int) -> Reply:
         said = ""
@@ -144,7 +174,7 @@ async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
             emit(Piece(index, text))
 
         wanted = None if emit is ignore else on_delta
-        reply = await aside.answer(seat, asked.messages, sampling, seed, wanted)
+        reply = await aside.answer(seat, asked.messages, sampling, seed, wanted, form)
         if rest := rest_of(said, reply.text):
             emit(Piece(index, rest))
         return reply

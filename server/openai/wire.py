@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.exchange import ChatMessage, Role
-from sandbox.text import storable
+from sandbox.text import storable, storable_in
 from server.openai.errors import ApiError, unsupported
 
 MOST_TOKENS = 4096
@@ -29,6 +29,16 @@ _SEPARATOR = re.compile(r"\n\s*--- revised ---[^\S\n]*(?:\n|\Z)")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Tokens = Annotated[int, Field(ge=1)]
 Content = str | list[str | dict[str, Any]] | None
+
+
+_SCHEMA = ("name", "description", "schema", "strict")
+
+
+class Form(NamedTuple):
+    """A form that a reply must have: a ``response_format``, and the parameter that asked for it."""
+
+    param: str
+    format: dict[str, Any]
 
 
 class _Body(BaseModel):
@@ -98,9 +108,13 @@ class ChatRequest(_Sampled):
             )
         _check_tools("tools", self.tools, self.tool_choice)
         _check_tools("functions", self.functions, self.function_call)
-        _check_format("response_format", self.response_format)
         if self.modalities and set(self.modalities) != {"text"}:
             raise unsupported("modalities", "Seats answer in text only.")
+
+    @property
+    def format(self) -> Form | None:
+        """The form that is wanted; None for plain text. Raises ``ApiError``."""
+        return _format("response_format", self.response_format)
 
     @property
     def tokens(self) -> int | None:
@@ -173,7 +187,11 @@ class ResponseRequest(_Sampled):
         if self.background:
             raise unsupported("background", "Responses are answered at once; leave out 'background'.")
         _check_tools("tools", self.tools, self.tool_choice)
-        _check_format("text.format", (self.text or {}).get("format"))
+
+    @property
+    def format(self) -> Form | None:
+        """The form that is wanted; None for plain text. Raises ``ApiError``."""
+        return _format("text.format", (self.text or {}).get("format"))
 
     def messages(self) -> tuple[ChatMessage, ...]:
         """The conversation, ``instructions`` first. Raises ``ApiError``."""
@@ -291,7 +309,16 @@ def _check_tools(param: str, tools: list[Any] | None, choice: Any) -> None:
         )
 
 
-def _check_format(param: str, wanted: Any) -> None:
+def _format(param: str, wanted: Any) -> Form | None:
+    """The form that a reply must have, as the chat protocol says it. Raises ``ApiError`` for one unknown."""
     kind = wanted.get("type") if isinstance(wanted, dict) else None
-    if kind not in (None, "text"):
-        raise unsupported(param, "Seats answer in plain text; no other format can be promised.")
+    if kind in (None, "text"):
+        return None
+    if kind == "json_object":
+        return Form(param, {"type": kind})
+    if kind != "json_schema":
+        raise unsupported(param, "The formats are text, json_object and json_schema.")
+    schema = wanted.get("json_schema") or {key: wanted[key] for key in _SCHEMA if key in wanted}
+    if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
+        raise ApiError("json_schema needs a 'schema', which is an object.", param=param)
+    return Form(param, {"type": kind, "json_schema": storable_in(schema)})

@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from openai_serving import Served, ask, chunks, error_of, served, society, text_of
+from fake_provider import FakeProvider, fail, say
+from openai_serving import HELLO, Served, ask, chunks, error_of, served, society, text_of
 
 from server.openai.wire import SEPARATOR, MessageIn, answer_in, conversation
 
@@ -144,3 +145,80 @@ def test_a_wrong_base_url_is_told_in_the_apis_own_shape(server: Served, method: 
     answer = httpx.request(method, f"{server.url}{path}")
     assert answer.status_code == 404
     assert "/v1" in error_of(answer)["message"]
+
+
+SCHEMA: dict[str, Any] = {
+    "name": "verdict",
+    "strict": True,
+    "schema": {"type": "object", "properties": {"right": {"type": "boolean"}}, "required": ["right"]},
+}
+
+
+@pytest.mark.parametrize("family", ["litellm/openai/gpt-4o", "openai/{url}/m"])
+def test_a_format_goes_to_the_model_that_can_be_held_to_it(
+    tmp_path: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
+    monkeypatch.setenv("OPENAI_API_BASE", provider.url)
+    provider.script = say('{"right": true}')
+    with served(tmp_path, society(family.format(url=provider.url))) as server, server.client() as client:
+        for wanted in ({"type": "json_object"}, {"type": "json_schema", "json_schema": SCHEMA}):
+            for stream in (False, True):
+                answer = ask(client, response_format=wanted, stream=stream)
+                assert answer.status_code == 200, answer.text
+                assert provider.calls[-1].body["response_format"] == wanted
+        flat = {"type": "json_schema", **SCHEMA}
+        body = {"model": "sandbox/S0", "input": "Is it?", "text": {"format": flat}}
+        assert client.post("/responses", json=body).status_code == 200
+        assert provider.calls[-1].body["response_format"] == {"type": "json_schema", "json_schema": SCHEMA}
+        ask(client)
+        assert "response_format" not in provider.calls[-1].body
+
+
+@pytest.mark.parametrize("model", ["litellm/openai/gpt-3.5-turbo-instruct", "scripted/steady"])
+def test_a_seat_that_cannot_be_held_to_a_format_is_named(tmp_path: Path, model: str) -> None:
+    wanted = {"type": "json_schema", "json_schema": SCHEMA}
+    with served(tmp_path, society(model)) as server, server.client() as client:
+        refused = ask(client, response_format=wanted)
+        assert (refused.status_code, error_of(refused)["param"]) == (400, "response_format")
+        assert "'S0'" in error_of(refused)["message"]
+        whole = ask(client, "sandbox/society", response_format=wanted)
+        assert (whole.status_code, "sandbox/SEAT" in error_of(whole)["message"]) == (400, True)
+        for wrong in ({"type": "xml"}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": {}}):
+            assert error_of(ask(client, response_format=wrong))["param"] == "response_format"
+
+
+def test_what_is_sent_again_is_not_paid_for_again(tmp_path: Path, provider: FakeProvider) -> None:
+    provider.script = lambda call: say(f"Answer {call.number}.", delay=1.0 if call.number == 3 else 0.0)
+    with (
+        served(tmp_path, society(f"openai/{provider.url}/m")) as server,
+        server.client(**{"Idempotency-Key": "one"}) as client,
+        server.client() as plain,
+    ):
+
+        def said(answer: httpx.Response) -> str:
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["choices"][0]["message"]["content"])
+
+        assert [said(ask(client)) for _ in range(3)] == ["Answer 1."] * 3
+        reused = ask(client, max_tokens=7)
+        assert (reused.status_code, error_of(reused)["code"]) == (422, "idempotency_key_reused")
+        assert said(ask(plain)) == "Answer 2."
+        slow = {"Idempotency-Key": "slow"}
+        body = {"model": "sandbox/S0", "messages": HELLO}
+        with pytest.raises(httpx.ReadTimeout):
+            plain.post("/chat/completions", json=body, headers=slow, timeout=0.4)
+        assert said(plain.post("/chat/completions", json=body, headers=slow)) == "Answer 3."
+        streamed = {"Idempotency-Key": "streamed"}
+        texts = [
+            text_of(chunks(plain.post("/chat/completions", json=body | {"stream": True}, headers=streamed)))
+            for _ in range(2)
+        ]
+        assert texts == ["Answer 4."] * 2
+        provider.script = fail(400, "No.")
+        failing = {"Idempotency-Key": "failing"}
+        assert plain.post("/chat/completions", json=body, headers=failing).status_code == 502
+        provider.script = say("Now.")
+        assert said(plain.post("/chat/completions", json=body, headers=failing)) == "Now."
+        too_long = plain.post("/chat/completions", json=body, headers={"Idempotency-Key": "x" * 300})
+        assert too_long.status_code == 400
