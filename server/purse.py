@@ -24,6 +24,9 @@ KEYS: sa.Table = KeyRow.__table__  # type: ignore[attr-defined]
 HOLDS: sa.Table = HoldRow.__table__  # type: ignore[attr-defined]
 HELD_S = 1800.0
 """For how long a hold counts whose process has died."""
+_AT_ONCE = 4
+"""How many works of many calls (a society's) go on at once for a key with a budget: else all begin, and the
+money is gone before any of them ends."""
 _LOOK_S = 0.5
 """How often a call looks again that waits for holds of other processes."""
 
@@ -36,6 +39,7 @@ class Purses:
         self._changed = changed
         self._queues: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._settled: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
         self._late: Counter[int] = Counter()
 
     async def hold(self, key: int, amount: float) -> int | None:
@@ -53,6 +57,10 @@ class Purses:
                     return held
                 with_others = asyncio.wait_for(settled.wait(), _LOOK_S)
                 await asyncio.gather(with_others, return_exceptions=True)
+
+    def turn(self, key: int) -> asyncio.Semaphore:
+        """What a work of many calls waits for; to be entered."""
+        return self._turns.setdefault(key, asyncio.Semaphore(_AT_ONCE))
 
     async def settle(self, key: int, held: int | None, cost: float) -> float | None:
         """Give a hold back and book what the call cost. Returns what is left of the budget, if there is one.

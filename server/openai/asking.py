@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -70,6 +71,13 @@ class Asking:
     wishes: Wishes
     options: Options
     record: bool = False
+
+    @property
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """What a society's answer waits for, if it is paid from a budget."""
+        if self.who.key is None or self.who.budget is None:
+            return nullcontext()
+        return self.services.parts.purses.turn(self.who.key)
 
     @property
     def shows_draft(self) -> bool:

@@ -102,8 +102,9 @@ async def speak(asked: Asking, emit: Emit) -> Spoken:
     if seat not in seats:
         raise ApiError(f"No such seat answers. Those are: {', '.join(seats[:30])}.", param="sandbox.seat")
     telling = Telling(asked, emit)
-    with paid_by(asked.purse):
-        await aside.deliberate(seat, question, telling.take, telling.piece)
+    async with asked.turn:
+        with paid_by(asked.purse):
+            await aside.deliberate(seat, question, telling.take, telling.piece)
     return telling.spoken()
 
 
