@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from guarding import Guarded, guard, closed_with
+from guarding import Guarded, closed_with, guard
 from serving import Live, app_in, create, live, serve, wait_for
 from support import small_society
 from websockets.exceptions import ConnectionClosed
