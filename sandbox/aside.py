@@ -6,8 +6,9 @@ The same generators as in the session, the same memories and models; only the lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from sandbox import events as ev
 from sandbox.courses import Courses
@@ -68,8 +69,9 @@ class Aside:
         sampling: Sampling,
         seed: int,
         on_delta: OnDelta | None = None,
+        format: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """What a seat says next in a conversation that the caller brings along.
+        """What a seat says next in a conversation that the caller brings along, in a ``format`` if it must.
 
         Raises ``SessionError`` for an unknown seat, and the ``ModelError``.
         """
@@ -78,7 +80,7 @@ class Aside:
         wishes = "\n\n".join(m.content for m in messages if m.role == "system" and m.content.strip())
         talk = tuple(m for m in messages if m.role != "system")
         introduction = guest_introduction(language, agent, wishes)
-        request = Request("answer", seat, "chat", (introduction, *talk), sampling, seed)
+        request = Request("answer", seat, "chat", (introduction, *talk), sampling, seed, format=format)
         with self._at_work():
             return await self._models(agent.model).generate(request, on_delta)
 

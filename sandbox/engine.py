@@ -22,7 +22,7 @@ from sandbox.embeddings import Embedder
 from sandbox.errors import BudgetExhausted, SandboxError, SessionError, first_cause
 from sandbox.exchange import Answered, Failure, Outcome, Request
 from sandbox.models.base import Model, outcome_of
-from sandbox.models.limits import Ledger
+from sandbox.models.limits import Ledger, Purse, paid_by
 from sandbox.people import People
 from sandbox.progress import OpenRound, Progress
 from sandbox.recollection import Recollection
@@ -44,11 +44,13 @@ class Engine:
 
     One task at a time may ``run`` it; questions, talk and ratings may come beside that, any number at once.
     ``stop_as`` is the reason on record when ``run`` is cancelled; None leaves the session running, for
-    another process to go on with. ``ledger`` is what its models spend from.
+    another process to go on with. ``ledger`` is what its models spend from, and ``purse_of`` says who pays
+    for an interaction beside it.
     """
 
     stop_as: ev.PauseReason | None = "stopped"
     ledger: Ledger | None = None
+    purse_of: Callable[[int], Purse | None] = staticmethod(lambda _: None)
 
     def __init__(
         self,
@@ -374,7 +376,10 @@ class Engine:
                 streamer(interaction, step, piece)
 
         spec = self._courses.spec(request.seat, rating=rating)
-        return await outcome_of(self._models, spec, request, self._redact, on_delta)
+        if (purse := self.purse_of(interaction)) is None:
+            return await outcome_of(self._models, spec, request, self._redact, on_delta)
+        with paid_by(purse):
+            return await outcome_of(self._models, spec, request, self._redact, on_delta)
 
     async def allow(self, budget: float) -> None:
         """From now on the session may cost so many US dollars in all; the run goes on."""

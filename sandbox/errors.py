@@ -60,6 +60,10 @@ class StoreError(SandboxError):
     exit_code = 3
 
 
+class StoreFull(StoreError):
+    """The disk of the database is full."""
+
+
 class StoreBusy(StoreError):
     """The database is locked by another program for longer than we wait."""
 

@@ -6,7 +6,8 @@ Pure. A ``Request`` is complete (the model needs nothing else); a reply is eithe
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -66,6 +67,7 @@ class Request(NamedTuple):
     ``step`` names the request within its interaction. With a ``scale``, a rating is wanted: models
     that can give it by likelihood or as structured output do so. ``form`` names the fields of the
     reply, (rating, reason), the reason empty when none is wanted; ``method`` "text" has it read from words.
+    ``format`` is a ``response_format`` of the OpenAI protocol, for models that take one.
     """
 
     step: str
@@ -78,6 +80,7 @@ class Request(NamedTuple):
     form: tuple[str, str] = ("Rating", "")
     method: Literal["best", "text"] = "best"
     subject: Subject = Subject()
+    format: Mapping[str, Any] | None = None
 
 
 class Usage(BaseModel):

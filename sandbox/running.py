@@ -50,9 +50,11 @@ class Store:
         return cls(database, Log(database))
 
     def ping(self) -> None:
-        """Raise ``StoreError`` unless the database answers."""
+        """Raise ``StoreError`` unless the database answers; and writes, if it could not when last tried."""
         with self.database.reading() as connection:
             connection.exec_driver_sql("SELECT 1")
+        if self.database.is_full:
+            self.database.try_to_write()
 
     def close(self) -> None:
         """Finish what is being written."""

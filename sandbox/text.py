@@ -7,6 +7,7 @@ every text that leaves for a terminal. Neither knows where the text came from.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ESCAPES = re.compile(
@@ -31,6 +32,18 @@ def storable(text: str) -> str:
     if text.isascii() and "\x00" not in text:
         return text
     return _UNSTORABLE.sub("\ufffd", text)
+
+
+def storable_in(value: Any) -> Any:
+    """``value``, as JSON is read, with every text in it made storable."""
+    match value:
+        case str():
+            return storable(value)
+        case list():
+            return [storable_in(one) for one in value]
+        case dict():
+            return {storable_in(key): storable_in(one) for key, one in value.items()}
+    return value
 
 
 def printable(text: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import NamedTuple
 
 from fastapi import WebSocket
 
 from sandbox.errors import UserError
 from sandbox.redaction import masked
-from server.auth import Identity, TooMany
-from server.deps import bearer
+from server.auth import Identity, TooMany, Unauthorized
+from server.deps import address_of, bearer
 from server.services import Services
 from server.wire import frames as fr
 
@@ -32,13 +31,17 @@ async def admitted(socket: WebSocket, services: Services, session: str) -> tuple
     tickets = [
         text.removeprefix(fr.TICKET_PROTOCOL) for text in offered if text.startswith(fr.TICKET_PROTOCOL)
     ]
-    if tickets:
-        who = services.keys.use_ticket(tickets[0], session)
-        if who.key is not None:
-            renewed = await asyncio.to_thread(services.keys.renewed, who)
-            who = replace(renewed, person=who.person)
-    else:
-        who = await asyncio.to_thread(services.keys.identify, bearer(socket))
+    if offered and protocol is None:  # a browser would break off without a word
+        raise UserError(f"Offer the subprotocol {fr.SUBPROTOCOL}, and the ticket beside it.")
+    try:
+        if tickets:
+            who = await asyncio.to_thread(services.keys.use_ticket, tickets[0], session)
+        else:
+            who = await asyncio.to_thread(services.keys.identify, bearer(socket))
+    except Unauthorized:
+        if tickets or bearer(socket):
+            services.keys.count_bad(address_of(socket))
+        raise
     services.keys.count(who)
     who.check_looks(session)
     return who, protocol
@@ -56,5 +59,6 @@ def since_of(text: str | None) -> Since | None:
 async def turn_away(socket: WebSocket, code: fr.Close, why: str) -> None:
     """Close with a code that a client can read: only an accepted socket has one."""
     offered = socket.scope.get("subprotocols", [])
-    await socket.accept(subprotocol=fr.SUBPROTOCOL if fr.SUBPROTOCOL in offered else None)
+    chosen = fr.SUBPROTOCOL if fr.SUBPROTOCOL in offered else next(iter(offered), None)
+    await socket.accept(subprotocol=chosen)  # a client that offered some wants one of them
     await socket.close(int(code), masked(why).encode()[:120].decode("utf-8", "ignore"))

@@ -91,7 +91,7 @@ async def _answer(request: Request, error: Exception) -> Response:
         log.error(
             "failed", path=logs.told_path(request.scope["path"]), error=type(error).__name__, exc_info=error
         )
-    if request.scope["path"].startswith("/v1/"):
+    if openai_errors.is_meant(request.scope["path"]):
         return openai_errors.error_response(error)
     return error_response(error)
 

@@ -17,17 +17,17 @@ import sqlalchemy as sa
 from sandbox.errors import SessionError, UserError
 from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS
-from sandbox.store.tables import KeyRow
+from sandbox.store.tables import KeyRow, SocketTicketRow
 from sandbox.text import storable
+from server.purse import dollars
 from server.wire.views import CreateKey, KeyView, NewKey
 
 KEYS: sa.Table = KeyRow.__table__  # type: ignore[attr-defined]
+TICKETS: sa.Table = SocketTicketRow.__table__  # type: ignore[attr-defined]
 KEY_PREFIX = "sbx_"
 TICKET_S = 30.0
 _CACHE_S = 2.0
 _CACHED = 10_000
-_TRIES = 60
-"""Tickets a minute, of one address."""
 
 
 class Unauthorized(UserError):
@@ -103,7 +103,10 @@ class Identity:
     def check_budget(self) -> None:
         """Raise ``OverBudget`` if the key has spent what it may."""
         if self.budget is not None and self.spent >= self.budget:
-            raise OverBudget(f"This key has spent its ${self.budget:.2f}. Ask the operator for more.")
+            raise OverBudget(
+                f"This key has spent {dollars(self.spent)} of its {dollars(self.budget)}. "
+                "Ask the operator for more."
+            )
 
 
 EVERYBODY = Identity("local", frozenset({"admin"}))
@@ -128,31 +131,28 @@ class _Known:
 
 
 @dataclass(slots=True)
-class _Ticket:
-    identity: Identity
-    session: str | None
-    until: float
-
-
-@dataclass(slots=True)
 class Keys:
-    """The keys and socket tickets. ``required`` is whether a request needs one."""
+    """The keys and socket tickets. ``required`` is whether a request needs one.
+
+    ``per_minute`` bounds the requests of each key (None: no bound), ``tries`` those with a bad secret from
+    one address.
+    """
 
     database: Database
     required: bool
-    per_minute: int
+    per_minute: int | None
+    tries: int = 60
     _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     _windows: dict[str, _Window] = field(default_factory=dict)
-    _tickets: dict[str, _Ticket] = field(default_factory=dict)
 
     def identify(self, secret: str | None) -> Identity:
-        """Whose key it is. Raises ``Unauthorized``. A lookup of the database, now and then."""
-        try:
-            return self._known_by(secret)
-        except Unauthorized:
-            if self.required:
-                raise
+        """Whose key it is. Raises ``Unauthorized``. A lookup of the database, now and then.
+
+        Where no key is needed, clients send any word for one. What looks like a key of ours is meant as one.
+        """
+        if not self.required and not (secret or "").startswith(KEY_PREFIX):
             return EVERYBODY
+        return self._known_by(secret)
 
     def _known_by(self, secret: str | None) -> Identity:
         if not secret or not secret.startswith(KEY_PREFIX):
@@ -192,8 +192,10 @@ class Keys:
 
     def count(self, identity: Identity, now: float | None = None) -> None:
         """One more request. Raises ``TooMany``."""
-        now = time.monotonic() if now is None else now
         limit = identity.per_minute or self.per_minute
+        if limit is None:
+            return
+        now = time.monotonic() if now is None else now
         if len(self._windows) > _CACHED:
             self._windows = {actor: w for actor, w in self._windows.items() if now - w.start < 60}
         window = self._windows.setdefault(identity.actor, _Window(now))
@@ -203,29 +205,50 @@ class Keys:
             raise TooMany(60 - (now - window.start))
         window.count += 1
 
-    def count_address(self, address: str, what: str = "ticket") -> None:
-        """One more request without a good key from an address: nothing can be tried by the thousand."""
-        limit = _TRIES if what == "ticket" else self.per_minute
-        self.count(Identity(f"{what}:{address}", frozenset(), per_minute=limit))
+    def count_bad(self, address: str) -> None:
+        """One more request with a bad key or ticket from an address. Raises ``TooMany``.
+
+        Good ones are not counted: a whole class may sit behind one address.
+        """
+        self.count(Identity(f"bad:{address}", frozenset(), per_minute=self.tries))
 
     def socket_ticket(self, identity: Identity, session: str | None, person: str | None = None) -> str:
-        """A ticket for one connection, as one person or none; good once and shortly."""
-        now = time.monotonic()
-        self._tickets = {key: ticket for key, ticket in self._tickets.items() if ticket.until > now}
-        if len(self._tickets) >= _CACHED:
-            raise TooMany(TICKET_S)
+        """A ticket for one connection, as one person or none; good once and shortly, in every process."""
+        now = time.time()
         ticket = secrets.token_urlsafe(24)
-        self._tickets[digest(ticket)] = _Ticket(replace(identity, person=person), session, now + TICKET_S)
+        values = {
+            "digest": digest(ticket),
+            "key": identity.key,
+            "made": identity.made,
+            "session": session,
+            "person": person,
+            "until": now + TICKET_S,
+        }
+        with self.database.writing() as connection:
+            connection.execute(sa.delete(TICKETS).where(TICKETS.c.until < now))
+            if (connection.execute(sa.select(sa.func.count()).select_from(TICKETS)).scalar() or 0) >= _CACHED:
+                raise TooMany(TICKET_S)
+            connection.execute(sa.insert(TICKETS).values(**values))
         return ticket
 
     def use_ticket(self, ticket: str, session: str) -> Identity:
         """Whose ticket it is; it is good no more. Raises ``Unauthorized`` or ``Forbidden``."""
-        found = self._tickets.pop(digest(ticket), None)
-        if found is None or found.until < time.monotonic():
+        with self.database.writing() as connection:
+            used = sa.delete(TICKETS).where(TICKETS.c.digest == digest(ticket)).returning(TICKETS)
+            found = connection.execute(used).mappings().one_or_none()
+        if found is None or found["until"] < time.time():
             raise Unauthorized("The ticket is used, expired or unknown. Get a new one.")
-        if found.session is not None and found.session != session:
+        if found["session"] is not None and found["session"] != session:
             raise Forbidden("The ticket is for another session.")
-        return found.identity
+        return replace(self._holder(found["key"], found["made"]), person=found["person"])
+
+    def _holder(self, key: int | None, made: float) -> Identity:
+        """Who got a ticket, as they are now. Raises ``Unauthorized`` if they are let in no more."""
+        if key is not None:
+            return self.renewed(Identity(f"key:{key}", frozenset(), key=key, made=made))
+        if self.required:  # it was given out when no key was needed
+            raise Unauthorized("Keys are needed now. Get a new ticket, with one.")
+        return EVERYBODY
 
     def create(self, wanted: CreateKey) -> NewKey:
         """A new key. Raises ``SessionError`` for an unknown session."""
@@ -266,19 +289,12 @@ class Keys:
     def forget(self, person: str) -> None:
         """A person was taken out of a session: their tickets are no good, and keys are looked up anew."""
         self._known.clear()
-        self._tickets = {key: one for key, one in self._tickets.items() if one.identity.person != person}
-
-    def spend(self, key: int, cost: float) -> float | None:
-        """Add to what a key has spent; returns what is left of its budget, None if it has none."""
         with self.database.writing() as connection:
-            row = connection.execute(
-                sa.update(KEYS)
-                .where(KEYS.c.id == key)
-                .values(spent=KEYS.c.spent + cost)
-                .returning(KEYS.c.spent, KEYS.c.budget)
-            ).one_or_none()
+            connection.execute(sa.delete(TICKETS).where(TICKETS.c.person == person))
+
+    def look_anew(self) -> None:
+        """Keys have changed: they are looked up anew."""
         self._known.clear()
-        return None if row is None or row.budget is None else float(row.budget - row.spent)
 
     def _look_up(self, hashed: str, now: float) -> Identity:
         with self.database.reading() as connection:

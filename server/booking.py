@@ -1,23 +1,15 @@
-"""Whose key pays for what a session spends, and when that is written down.
+"""Whose key pays for what a session spends.
 
 Rounds are paid for by who started them; a question, a message or a rating by who asked for it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import get_args
 
 from sandbox import events as ev
-from sandbox.errors import StoreError
 from sandbox.store.inbox import Command
-from server.auth import Keys
-
-_STEPS = get_args(ev.Step)
-_WORTH_BOOKING = 0.001
-"""US dollars; less is booked in the end."""
+from server.purse import KeyPurse, Purses
 
 
 class Booking:
@@ -25,12 +17,10 @@ class Booking:
 
     payer: int | None = None
 
-    def __init__(self, keys: Keys, over: Callable[[], Awaitable[None]]) -> None:
-        self._keys = keys
+    def __init__(self, purses: Purses, over: Callable[[], Awaitable[None]]) -> None:
+        self._purses = purses
         self._over = over
         self._payers: dict[int, int] = {}
-        self._owed: Counter[int] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def take_over(self, opened: Iterable[ev.InteractionStarted], askers: Mapping[int, str]) -> None:
         """Pay on for what another process has begun: rounds, and what was asked by ``askers``."""
@@ -49,43 +39,13 @@ class Booking:
             self.begun(event.interaction, self.payer)
         elif isinstance(event, ev.InteractionFinished):
             self._payers.pop(event.interaction, None)
-        elif isinstance(event, _STEPS) and event.usage and event.usage.cost:
-            payer = self._payers.get(event.interaction)
-            if payer is not None:
-                self._owed[payer] += event.usage.cost
-                if self._owed[payer] >= _WORTH_BOOKING:
-                    self._begin()
 
-    async def charge(self) -> None:
-        """Book what was spent on the keys, and stop the rounds when their payer's budget is gone.
-
-        Whoever is cancelled meanwhile does not undo it.
-        """
-        if self._owed:
-            await asyncio.shield(self._begin())
-
-    async def close(self) -> None:
-        """Book the rest: what was spent is booked, whoever shuts down."""
-        await self.charge()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _begin(self) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._charge())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _charge(self) -> None:
-        owed, self._owed = self._owed, Counter()
-        for payer, cost in owed.items():
-            try:
-                left = await asyncio.to_thread(self._keys.spend, payer, cost)
-            except StoreError:
-                self._owed[payer] += cost
-                continue
-            if left is not None and left <= 0 and payer == self.payer:
-                await self._over()
+    def purse_of(self, interaction: int) -> KeyPurse | None:
+        """What an interaction's calls are paid from; None if nobody's key pays."""
+        payer = self._payers.get(interaction)
+        if payer is None:
+            return None
+        return KeyPurse(self._purses, payer, self._over if payer == self.payer else None)
 
 
 def payer_of(command: Command) -> int | None:

@@ -136,7 +136,7 @@ def _start(store: Any, key: str) -> None:
 
 
 def _say(server: Any, keyless: bool) -> None:
-    host = f"[{server.host}]" if ":" in server.host else server.host
+    host = reachable(server.host)
     base = f"http://{host}:{server.port}"
     click.echo(
         f"Serving session {server.session} at {base}  (Ctrl-C stops; sessions go on with the next start)"
@@ -153,6 +153,12 @@ def _say(server: Any, keyless: bool) -> None:
         '[{"role": "user", "content": "Is it ever right to lie?"}]}\''
     )
     click.echo(f"REST: {base}/docs   live: ws://{host}:{server.port}/api/v1/sessions/{server.session}/live")
+
+
+def reachable(host: str) -> str:
+    """The address under which this machine reaches a server, as a URL holds it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is not bound here
+    return f"[{host}]" if ":" in host else host
 
 
 def uvicorn_options(server: Any) -> dict[str, Any]:

@@ -237,16 +237,9 @@ class Commands:
                 begun.set_result(interaction)
 
         receipt.settled = settled
-        task = self._run.aside(self._paid(work))
+        task = self._run.aside(work)
         await asyncio.wait({begun, task}, return_when=asyncio.FIRST_COMPLETED)
         return begun.result() if begun.done() else task.result()
-
-    async def _paid(self, work: Coroutine[Any, Any, int]) -> int:
-        """Do something that somebody asked for, and book it in the end."""
-        try:
-            return await work
-        finally:
-            await self._run.booking.charge()
 
     async def _posted(self, message: str) -> tuple[ev.MessagePosted, str]:
         found = await asyncio.to_thread(queries.message, self._parts.store.database, self._run.key, message)

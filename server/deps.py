@@ -40,7 +40,8 @@ async def identity(
     try:
         who = await asyncio.to_thread(services.keys.identify, bearer(request))
     except Unauthorized:
-        services.keys.count_address(address_of(request), "key")  # nor can keys be tried by the thousand
+        if bearer(request):  # nor can keys be tried by the thousand
+            services.keys.count_bad(address_of(request))
         raise
     services.keys.count(who)
     return who

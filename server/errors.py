@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from sandbox.errors import ModelError, SandboxError, SessionError, StoreError, UserError
+from sandbox.errors import ModelError, SandboxError, SessionError, StoreError, StoreFull, UserError
 from sandbox.redaction import masked
 from server.auth import Forbidden, OverBudget, TooMany, Unauthorized
 from server.runs import Result
@@ -46,6 +46,12 @@ _HTTP = {
 
 
 UNAVAILABLE = "The database does not answer. Try again in a moment."
+FULL = "The disk of the database is full; nothing more is written. Its operator has to make room."
+
+
+def away(error: StoreError) -> str:
+    """What is told of a database that can't be used: its own text names hosts and paths."""
+    return FULL if isinstance(error, StoreFull) else UNAVAILABLE
 
 
 class Fault(BaseModel):
@@ -78,7 +84,11 @@ class Refused(SandboxError):
 
 def problem(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """An error's answer. What was sent may be quoted in it, keys in wrong places must not."""
-    return JSONResponse({"error": {"code": code, "message": masked(message)}}, status, headers)
+    return _told(status, code, masked(message), headers)
+
+
+def _told(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
 def error_response(error: Exception) -> JSONResponse:
@@ -88,7 +98,7 @@ def error_response(error: Exception) -> JSONResponse:
             told = _HTTP.get(error.status_code, str(error.detail))
             return problem(error.status_code, "http", told, dict(error.headers or {}))
         case RequestValidationError() | ValidationError():
-            return problem(422, "invalid", said(error))
+            return _told(422, "invalid", said(error))
         case NotFound():
             return problem(404, "not_found", str(error))
         case Refused():
@@ -98,7 +108,7 @@ def error_response(error: Exception) -> JSONResponse:
         case Unauthorized():
             return problem(401, "unauthorized", str(error), {"WWW-Authenticate": "Bearer"})
         case StoreError():  # its text names hosts and paths: that is for the log
-            return problem(503, "unavailable", UNAVAILABLE, {"Retry-After": "2"})
+            return problem(503, "unavailable", away(error), {"Retry-After": "2"})
     for kind, (status, code) in _STATUS.items():
         if isinstance(error, kind):
             return problem(status, code, str(error))
@@ -106,9 +116,13 @@ def error_response(error: Exception) -> JSONResponse:
 
 
 def said(error: RequestValidationError | ValidationError) -> str:
-    """A validation error in words, one line a fault, without echoing what was sent."""
+    """A validation error in words, one line a fault, without echoing what was sent.
+
+    Each part is masked by itself: a field may be called key, and what is said of it is no secret.
+    """
     lines = []
     for fault in error.errors()[:10]:
         where = ".".join(str(part) for part in fault["loc"] if part != "body") or "the request"
-        lines.append(f"{where}: {_WORDS.get(fault['type']) or fault['msg'].removeprefix('Value error, ')}")
+        what = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+        lines.append(f"{masked(where)}: {masked(what)}")
     return "\n".join(lines)

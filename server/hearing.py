@@ -12,10 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from sandbox.errors import SandboxError, StoreError
-from sandbox.text import storable
+from sandbox.text import storable, storable_in
 from server.auth import Forbidden, Identity, TooMany, Unauthorized
 from server.deps import person_of
-from server.errors import UNAVAILABLE, said
+from server.errors import away, said
 from server.rights import scope_of
 from server.services import Services
 from server.telling import Teller
@@ -62,7 +62,7 @@ class Hearer:
                 )
                 return "too_large"
             try:
-                frame = CLIENT_FRAME.validate_json(text)
+                frame = CLIENT_FRAME.validate_json(_whole(text))
             except ValidationError as error:
                 await self._teller.problem(_cid_in(text), "invalid", said(error))
                 continue
@@ -98,8 +98,8 @@ class Hearer:
         except (Unauthorized, Forbidden) as error:
             await self._teller.problem(frame.cid, "forbidden", str(error))
             return
-        except StoreError:
-            await self._teller.problem(frame.cid, "unavailable", UNAVAILABLE)
+        except StoreError as error:
+            await self._teller.problem(frame.cid, "unavailable", away(error))
             return
         except SandboxError as error:
             await self._teller.problem(frame.cid, "refused", services.redact(str(error)))
@@ -120,6 +120,16 @@ class Hearer:
         if self._who.key is None:
             return self._who
         return await asyncio.to_thread(self._services.keys.renewed, self._who)
+
+
+def _whole(text: str) -> str:
+    """A frame in which half characters (unpaired surrogates) are U+FFFD; as it is, if it is no JSON."""
+    if "\\ud" not in text.lower():
+        return text
+    try:
+        return json.dumps(storable_in(json.loads(text)))
+    except ValueError:
+        return text
 
 
 def _cid_in(text: str) -> str | None:

@@ -148,7 +148,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, why: str) -> None:
 
 async def _answer(scope: Scope, send: Send, status: int, message: str) -> None:
     code = "forbidden" if status == 403 else "too_large"
-    if scope["path"].startswith("/v1/"):
+    if openai_errors.is_meant(scope["path"]):
         response = openai_errors.error_response(openai_errors.ApiError(message, status=status, code=code))
     else:
         response = problem(status, code, message)

@@ -10,6 +10,7 @@ from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store.inbox import Inbox
 from server.auth import Keys
+from server.purse import Purses
 from server.settings import ServerSettings
 
 
@@ -19,6 +20,7 @@ class Resources:
 
     store: Store
     keys: Keys
+    purses: Purses
     settings: Settings
     server: ServerSettings
     redact: Redactor

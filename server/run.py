@@ -45,7 +45,7 @@ class Run:
         self.is_lost = False
         self._parts = parts
         self._listener = listener
-        self.booking = Booking(parts.keys, self._over_budget)
+        self.booking = Booking(parts.purses, self._over_budget)
         self._deltas = Deltas(handle, parts.server.delta_interval_s, partial(tell, handle.key))
         self._stack = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
@@ -86,6 +86,7 @@ class Run:
                 workers=parts.workers,
             )
         )
+        self.engine.purse_of = self.booking.purse_of
         database, progress = parts.store.database, self.engine.progress
         self.head = await asyncio.to_thread(queries.head, database, self.key)
         starter = await asyncio.to_thread(queries.last_actor, database, self.handle.id, ("start", "step"))
@@ -105,7 +106,6 @@ class Run:
         for task in (*self._background, *([self._task] if self._task else [])):
             task.cancel()
             await asyncio.wait([task])
-        await self.booking.close()
         await self._stack.aclose()
 
     def go_on(self) -> None:
@@ -179,7 +179,6 @@ class Run:
             log.exception("run_failed", session=self.key)
         finally:
             self.used = time.monotonic()
-            await self.booking.charge()
 
     async def _over_budget(self) -> None:
         if self.is_running and asyncio.current_task() is not self._task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.embeddings import Embedder
@@ -16,9 +16,11 @@ from server.glances import Glances
 from server.hub import Hub
 from server.metrics import Metrics
 from server.monitoring import Monitoring
+from server.openai.once import Once
+from server.purse import Purses
 from server.resources import Resources
 from server.runs import Runs
-from server.settings import ServerSettings
+from server.settings import PER_MINUTE, ServerSettings
 from server.wakeups import Wakeups
 
 
@@ -34,6 +36,7 @@ class Services:
     glances: Glances
     monitoring: Monitoring
     embedders: dict[str, Embedder]
+    once: Once = field(default_factory=Once)
 
     @property
     def server(self) -> ServerSettings:
@@ -67,8 +70,10 @@ class Services:
 
     async def close(self) -> None:
         """Leave every session to be gone on with, and give everything back."""
+        await self.once.close()
         await self.wakeups.close()
         await self.runs.close()
+        await self.parts.purses.close()
         self.store.close()
 
 
@@ -79,8 +84,10 @@ def assemble(settings: Settings, server: ServerSettings, redact: Redactor, *, ke
     """
     store = Store.open(settings.database)
     hub = Hub(server.max_lag, server.slow_s)
-    keys = Keys(store.database, required=not keyless, per_minute=server.per_minute)
-    parts = Resources(store, keys, settings, server, redact, Inbox(store.database), Workers(settings))
+    per_minute = server.per_minute or (None if keyless else PER_MINUTE)
+    keys = Keys(store.database, required=not keyless, per_minute=per_minute, tries=server.tries_per_minute)
+    purses = Purses(store.database, keys.look_anew)
+    parts = Resources(store, keys, purses, settings, server, redact, Inbox(store.database), Workers(settings))
     runs = Runs(parts, hub)
     metrics = Metrics(hub, runs)
     runs.watchers.append(metrics.take)

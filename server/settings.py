@@ -22,6 +22,11 @@ class ServerSettings(BaseSettings):
     ``session`` is the one that ``sandbox/SEAT`` and ``sandbox/society`` mean. ``models`` are patterns of the
     specs that may be seated by request (``*`` for any); ``endpoints`` the base URLs that ``openai/URL/MODEL``
     may name. ``origins`` are those of web pages that may call the server; ``hosts`` the names it answers to.
+    ``listed_seats`` are patterns of the seats that ``/v1/models`` lists (``*`` for all). ``show_draft`` is
+    whether a society's streams hold the draft. A lone user message that fits one of ``task_prompts`` (a front
+    end's request for a title, tags, follow-ups) is answered by a seat, not by its society.
+    ``per_minute`` bounds each key's requests: 600 if it is not set, and none at all where no key is needed.
+    ``tries_per_minute`` bounds the bad keys and tickets of one address; good ones are not counted.
     ``keyless`` is set by ``sandbox serve`` for its workers, on loopback only.
     """
 
@@ -35,9 +40,13 @@ class ServerSettings(BaseSettings):
     endpoints: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    listed_seats: tuple[str, ...] = ()
+    show_draft: bool = True
+    task_prompts: tuple[str, ...] = ("### Task:*### Output*", "### Task:*<chat_history>*")
     blind: bool = True
     budget: float | None = Field(default=None, ge=0)
-    per_minute: int = Field(default=600, ge=1)
+    per_minute: int | None = Field(default=None, ge=1)
+    tries_per_minute: int = Field(default=60, ge=1)
     max_frame_bytes: int = Field(default=256 * 1024, ge=1024)
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     max_lag: int = Field(default=1000, ge=10)
@@ -83,6 +92,10 @@ class ServerSettings(BaseSettings):
                 f"This server may not seat '{spec}'. Its operator can add a pattern to 'models'; it allows: "
                 f"{', '.join(self.models)}."
             )
+
+
+PER_MINUTE = 600
+"""Requests of a key, if neither it nor the settings say otherwise."""
 
 
 def is_loopback(host: str) -> bool:

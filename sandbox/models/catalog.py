@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sandbox.errors import SocietyError
 from sandbox.exchange import Request
 from sandbox.models.base import Model
-from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Paced, Retrying
+from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Paced, Paid, Retrying
 from sandbox.models.scripted import ScriptedModel
 from sandbox.models.spec import Spec, parse
 from sandbox.redaction import Redactor
@@ -107,7 +107,7 @@ class Catalog:
     def _make(self, spec: Spec) -> Model:
         match spec.family:
             case "scripted":
-                return ScriptedModel(spec.name, dict(spec.options))
+                return Paid(ScriptedModel(spec.name, dict(spec.options)))
             case "local":
                 return self._local(spec)
             case "openai":
@@ -118,7 +118,7 @@ class Catalog:
     def _local(self, spec: Spec) -> Model:
         from sandbox.models.local import LocalModel
 
-        return LocalModel(self._workers.of(spec.name), spec.adapter)
+        return Paid(LocalModel(self._workers.of(spec.name), spec.adapter))
 
     def _direct(self, spec: Spec) -> Model:
         from sandbox.models.direct import DirectModel, HttpSessions
@@ -150,4 +150,4 @@ class Catalog:
         bounded: Model = Retrying(Paced(model, gate), attempts=limits.attempts, timeout_s=limits.timeout_s)
         if estimate:
             bounded = Budgeted(bounded, self._ledger, estimate)
-        return Limited(bounded, gate)
+        return Limited(Paid(bounded, estimate), gate)

@@ -88,6 +88,8 @@ class DirectModel:
         }
         if structured and request.scale:
             body["response_format"] = rating_schema(request.scale, bool(request.form[1]))
+        if request.format is not None:
+            body["response_format"] = dict(request.format)
         if on_delta:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         started = time.perf_counter()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
 
 from aiolimiter import AsyncLimiter
 from tenacity import (
@@ -174,3 +177,58 @@ class Budgeted:
             raise
         finally:
             self._ledger.settle(reserved, cost)
+
+
+class Purse(Protocol):
+    """Who pays for a call, beside the session it belongs to: a key of the server with a budget of its own."""
+
+    async def hold(self, amount: float) -> int | None:
+        """Promise ``amount``. Returns what to settle; raises ``BudgetExhausted`` if too little is left."""
+        ...
+
+    async def settle(self, held: int | None, cost: float) -> None:
+        """Replace a promise by what the call cost."""
+        ...
+
+
+_PURSE: ContextVar[Purse | None] = ContextVar("purse", default=None)
+
+
+@contextmanager
+def paid_by(purse: Purse | None) -> Iterator[None]:
+    """Have the calls within the block, and within tasks that begin in it, paid for by ``purse``."""
+    token = _PURSE.set(purse)
+    try:
+        yield
+    finally:
+        _PURSE.reset(token)
+
+
+class Paid:
+    """Has a call paid for by the purse that it is made under, if there is one: held before, settled after.
+
+    ``estimate`` (what the call may cost at most) is called in a thread; without it nothing is held.
+    """
+
+    def __init__(self, model: Model, estimate: Callable[[Request], float] | None = None) -> None:
+        self._model = model
+        self._estimate = estimate
+
+    async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+        """The reply. Raises ``BudgetExhausted`` without calling."""
+        purse = _PURSE.get()
+        if purse is None:
+            return await self._model.generate(request, on_delta)
+        amount = await asyncio.to_thread(self._estimate, request) if self._estimate else 0.0
+        held = await purse.hold(amount)
+        cost = 0.0
+        try:
+            reply = await self._model.generate(request, on_delta)
+            cost = reply.usage.cost
+            return reply
+        except ModelError as error:
+            cost = error.cost
+            raise
+        finally:
+            if held is not None or cost:
+                await asyncio.shield(purse.settle(held, cost))

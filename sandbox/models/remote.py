@@ -45,6 +45,14 @@ def price(name: str, prompt_tokens: int, completion_tokens: int) -> float | None
     return float(prompt_tokens * rates[0] + completion_tokens * rates[1])
 
 
+def takes_format(name: str, kind: str) -> bool:
+    """Whether a provider's model can be held to a ``response_format``: LiteLLM drops it silently if not."""
+    library = litellm()
+    if kind == "json_schema":
+        return bool(library.supports_response_schema(name))
+    return "response_format" in (library.get_supported_openai_params(name) or ())
+
+
 def litellm() -> ModuleType:
     """The library, told neither to fetch its price list nor to speak on its own."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -115,7 +123,9 @@ class LiteLLMModel:
         return float(prompt * price[0] + request.sampling.max_tokens * price[1])
 
     def _schema(self, request: Request) -> dict[str, Any] | None:
-        """The form that a rating must have, where it is wanted and the model can be held to it."""
+        """The form that a reply must have, where one is wanted and the model can be held to it."""
+        if request.format is not None:
+            return dict(request.format)
         if request.scale is None or request.method != "best" or not self._structured:
             return None
         return rating_schema(request.scale, bool(request.form[1]))

@@ -15,11 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from sandbox.errors import MissingExtra, StoreBusy, StoreError, UserError
+from sandbox.errors import MissingExtra, StoreBusy, StoreError, StoreFull, UserError
 
 BUSY_TIMEOUT_MS = 10_000
 CHANNEL = "sandbox"
 """The PostgreSQL channel on which the key of a session is announced when something was written to it."""
+_FULL = ("disk is full", "No space left on device", "could not extend file")
 _READING = "sandbox_reading"
 
 
@@ -29,6 +30,8 @@ class Database:
     def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         self.url = database_url(url)
         self._engine = _engine(self.url, busy_timeout_ms)
+        self.is_full = False
+        """Whether the last that was to be written found the disk full."""
 
     @property
     def dialect(self) -> str:
@@ -47,6 +50,7 @@ class Database:
         """A transaction that takes the write lock at once, and commits at the end."""
         with self._explained(), self._engine.begin() as connection:
             yield connection
+        self.is_full = False
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -67,6 +71,13 @@ class Database:
             with self._explained(), closing(self._engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # in no transaction
 
+    def try_to_write(self) -> None:
+        """Write something, and take it back. Raises ``StoreError``, ``StoreFull`` if there is no room."""
+        with self.writing() as connection:
+            connection.execute(sa.text("INSERT INTO holds (key, amount, until) VALUES (-1, 0, 0)"))
+        with self.writing() as connection:
+            connection.execute(sa.text("DELETE FROM holds WHERE key = -1"))
+
     def migrate(self) -> None:
         """Bring the schema up to date; safe when several processes do it at once."""
         from sandbox.store.migrate import upgrade
@@ -84,6 +95,8 @@ class Database:
             yield
         except sa.exc.DBAPIError as error:
             kind = StoreBusy if "locked" in str(error.orig) else StoreError
+            if any(words in str(error.orig) for words in _FULL):
+                self.is_full, kind = True, StoreFull
             raise kind(_explanation(error, self.location)) from error
         except sa.exc.SQLAlchemyError as error:  # no connection to be had in time, and the like
             raise StoreError(f"The database {self.location} can't be used: {error}.") from error

@@ -274,6 +274,34 @@ class KeyRow(Table, table=True):
     spent: float = 0.0
 
 
+class SocketTicketRow(Table, table=True):
+    """A ticket for one connection, good ``until`` then and once; only its digest is kept.
+
+    ``key`` and ``made`` are those of who got it (no key: nobody needed one), ``person`` as whom they come.
+    """
+
+    __tablename__: ClassVar[Any] = "socket_tickets"
+    digest: str = Field(primary_key=True)
+    key: int | None = None
+    made: float
+    session: str | None = None
+    person: str | None = Field(default=None, index=True)
+    until: float = Field(index=True)
+
+
+class HoldRow(Table, table=True):
+    """Money of a key's budget that is promised to a call under way (US dollars).
+
+    It is given back when the call ends, and counts no more after ``until`` if the process died.
+    """
+
+    __tablename__: ClassVar[Any] = "holds"
+    id: int | None = Field(default=None, primary_key=True)
+    key: int = Field(index=True)
+    amount: float
+    until: float
+
+
 class InviteRow(Table, table=True):
     """A ticket for one person to join one session, once; only its digest is kept."""
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from starlette.requests import Request
 
 from sandbox.aside import Aside
-from sandbox.errors import ModelError
 from sandbox.exchange import ChatMessage, Reply, Sampling
+from sandbox.models.limits import paid_by
+from sandbox.models.spec import parse
 from sandbox.seeds import derive
 from server.auth import Identity
 from server.deps import person_of
-from server.openai.errors import ApiError
-from server.openai.models import Target, resolve
-from server.openai.speaking import Choice, Cost, Emit, Piece, Speak, Spoken, finish_of, ignore, rest_of
+from server.openai.errors import ApiError, unsupported
+from server.openai.models import Target, drafter, resolve
+from server.openai.speaking import Choice, Emit, Piece, Speak, Spoken, finish_of, ignore, rest_of
 from server.openai.streaming import all_or_none
-from server.openai.wire import MOST_TOKENS, Options
+from server.openai.wire import MOST_TOKENS, Form, Options
+from server.purse import KeyPurse
 from server.services import Services
 
 RECORD_HEADER = "x-sandbox-record"
@@ -36,6 +40,7 @@ class Wishes:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     n: int = 1
+    form: Form | None = None
 
     def sampling(self, aside: Aside) -> Sampling:
         """How a reply is generated, by what is wanted and the society's own ways."""
@@ -67,14 +72,29 @@ class Asking:
     options: Options
     record: bool = False
 
+    @property
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """What a society's answer waits for, if it is paid from a budget."""
+        if self.who.key is None or self.who.budget is None:
+            return nullcontext()
+        return self.services.parts.purses.turn(self.who.key)
+
+    @property
+    def shows_draft(self) -> bool:
+        """Whether a stream holds the draft: by the request, else by the model's id and the settings."""
+        if self.options.draft is not None:
+            return self.options.draft
+        return self.target.with_draft and self.services.server.show_draft
+
     async def aside(self) -> Aside:
         """The society, off the record."""
         return await self.services.runs.aside(self.target.session)
 
-    async def charge(self, cost: Cost) -> None:
-        """Book on the key what was spent."""
-        if cost.total and self.who.key is not None:
-            await asyncio.to_thread(self.services.keys.spend, self.who.key, cost.total)
+    @property
+    def purse(self) -> KeyPurse | None:
+        """What the answer is paid from; None if nobody's key pays."""
+        key = self.who.key
+        return None if key is None else KeyPurse(self.services.parts.purses, key)
 
 
 async def asking(
@@ -90,13 +110,28 @@ async def asking(
     who.check_budget()
     target = await resolve(services, who, model)
     record = options.record or request.headers.get(RECORD_HEADER, "").strip().lower() in _YES
+    if target.seat is None and not record and _is_task(messages, services.server.task_prompts):
+        seat = options.seat or await drafter(services, target.session)
+        target, options = target._replace(seat=seat), options.model_copy(update={"seat": None})
     if wishes.n > 1 and (target.seat is None or record):
         raise ApiError("Societies, and whatever is recorded, answer once. Leave out 'n'.", param="n")
+    if wishes.form is not None and (target.seat is None or record):
+        raise unsupported(
+            wishes.form.param,
+            "A society drafts, rates and revises in its own words, and so does whatever is recorded; no "
+            "format can be promised. Ask one of its seats, off the record: sandbox/SEAT.",
+        )
     if options.seat is not None and target.seat is not None:
         raise ApiError(
             "sandbox.seat says who drafts in a society; this model is a seat already.", param="sandbox.seat"
         )
     return Asking(services, who, person_of(request, who), target, messages, wishes, options, record)
+
+
+def _is_task(messages: tuple[ChatMessage, ...], patterns: tuple[str, ...]) -> bool:
+    """Whether a front end asks for a title, tags or the like, which no society need deliberate on."""
+    said = [message.content for message in messages if message.role != "system"]
+    return len(said) == 1 and any(fnmatchcase(said[0], pattern) for pattern in patterns)
 
 
 def speaker(asked: Asking) -> Speak:
@@ -110,13 +145,33 @@ def speaker(asked: Asking) -> Speak:
     return lambda emit: _seat_speaks(asked, emit)
 
 
+async def _form_for(spec: str, seat: str, form: Form | None) -> dict[str, Any] | None:
+    """The format that a seat's reply is held to. Raises ``ApiError`` if its model can't be held to it."""
+    if form is None:
+        return None
+    model = parse(spec)
+    if model.family == "litellm":
+        from sandbox.models.remote import takes_format
+
+        takes = await asyncio.to_thread(takes_format, model.name, str(form.format["type"]))
+    else:
+        takes = model.family == "openai"
+    if not takes:
+        raise unsupported(
+            form.param,
+            f"The seat '{seat}' speaks through {spec.partition('?')[0]}, which can't be held to "
+            f"{form.format['type']}. Leave '{form.param}' out, or ask a seat whose model can.",
+        )
+    return form.format
+
+
 async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
     """What a seat says next, once or several times."""
     seat = asked.target.seat
     assert seat is not None
     aside = await asked.aside()
     sampling = asked.wishes.sampling(aside)
-    cost = Cost()
+    form = await _form_for(aside.spec(seat), seat, asked.wishes.form)
 
     async def one(index: int, seed: int) -> Reply:
         said = ""
@@ -127,20 +182,13 @@ async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
             emit(Piece(index, text))
 
         wanted = None if emit is ignore else on_delta
-        try:
-            reply = await aside.answer(seat, asked.messages, sampling, seed, wanted)
-        except ModelError as error:
-            cost.total += error.cost
-            raise
-        cost.add(reply.usage)
+        reply = await aside.answer(seat, asked.messages, sampling, seed, wanted, form)
         if rest := rest_of(said, reply.text):
             emit(Piece(index, rest))
         return reply
 
-    try:
+    with paid_by(asked.purse):
         replies = await all_or_none(one(index, seed) for index, seed in enumerate(asked.wishes.seeds()))
-    finally:
-        await asked.charge(cost)
     usage = replies[0].usage
     note: dict[str, Any] = {
         "session": asked.target.session,

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -28,7 +30,7 @@ from sandbox.errors import (
 from sandbox.redaction import masked
 from sandbox.text import storable
 from server.auth import Forbidden, OverBudget, TooMany, Unauthorized
-from server.errors import UNAVAILABLE
+from server.errors import away
 
 _INVALID = "invalid_request_error"
 _FAILED = "api_error"
@@ -43,6 +45,19 @@ _KINDS: dict[str, tuple[int, str, str]] = {
     "abstained": (503, _FAILED, "seat_empty"),
     "budget": (402, _QUOTA, _QUOTA),
 }
+
+
+NOTHING = (
+    "There is nothing at this address. The base URL of this API ends with /v1, without a slash after it: "
+    "http://HOST:PORT/v1"
+)
+_ENDPOINT = re.compile(r"/(?:chat/completions|completions|embeddings|responses|models)(?:/.*)?")
+
+
+def is_meant(path: str) -> bool:
+    """Whether a path is of this API, or was meant to be: without ``/v1``, or with a slash too many."""
+    plain = re.sub(r"/+", "/", path)
+    return bool(plain == "/v1" or plain.startswith("/v1/") or _ENDPOINT.fullmatch(plain))
 
 
 class ApiError(SandboxError):
@@ -128,12 +143,12 @@ def _told(error: Exception) -> ApiError:  # noqa: C901 - one case a kind of erro
         case UserError():
             return ApiError(said)
         case StoreError():
-            return ApiError(UNAVAILABLE, status=503, type=_FAILED, code="unavailable")
+            return ApiError(away(error), status=503, type=_FAILED, code="unavailable")
         case RequestValidationError() | ValidationError():
             return _invalid(error)
         case HTTPException():
             kind = _INVALID if error.status_code < 500 else _FAILED
-            what = {404: "There is nothing at this address.", 405: "This address takes another method."}
+            what = {404: NOTHING, 405: "This address takes another method."}
             said = what.get(error.status_code, str(error.detail))
             return ApiError(said, status=error.status_code, type=kind)
     return ApiError("The server failed. Its log says more.", status=500, type="server_error")

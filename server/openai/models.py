@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -21,14 +22,17 @@ from server.services import Services
 
 PREFIX = "sandbox/"
 SOCIETY = "society"
+ANSWER = "society:answer"
+"""The society without its draft in the stream."""
 _LISTED = 20
 
 
 class Target(NamedTuple):
-    """What an id means. ``seat`` is None for a whole society."""
+    """What an id means. ``seat`` is None for a whole society, whose streams may leave the draft out."""
 
     session: str
     seat: str | None
+    with_draft: bool = True
 
 
 def embeddings() -> tuple[str, ...]:
@@ -56,21 +60,27 @@ async def resolve(services: Services, who: Identity, name: str) -> Target:
     row = await asyncio.to_thread(_find, services, name, reference)
     who.check("ask", row.key)
     seats = await asyncio.to_thread(_seats, services, row.key)
-    if parts[-1] == SOCIETY:
-        return Target(row.key, None)
+    if parts[-1] in (SOCIETY, ANSWER):
+        return Target(row.key, None, parts[-1] == SOCIETY)
     if parts[-1] not in seats:
         raise no_model(name, f"no such seat answers. Those are: {', '.join(seats[:30])}.")
     return Target(row.key, parts[-1])
 
 
-async def listing(services: Services, who: Identity) -> list[dict[str, object]]:
-    """The models that somebody may use, as the API lists them."""
-    return await asyncio.to_thread(_listing, services, who)
+async def drafter(services: Services, session: str) -> str | None:
+    """The seat that answers first, if any does."""
+    return next(iter(await asyncio.to_thread(_seats, services, session)), None)
+
+
+async def listing(services: Services, who: Identity, *, seats: bool = False) -> list[dict[str, object]]:
+    """The models that somebody may use, as the API lists them; all ``seats`` of the server's own session,
+    or those that its settings name."""
+    return await asyncio.to_thread(_listing, services, who, seats)
 
 
 async def known(services: Services, who: Identity, name: str) -> dict[str, object]:
     """One model, listed or not. Raises ``ApiError`` (404)."""
-    for model in await listing(services, who):
+    for model in await listing(services, who, seats=True):
         if model["id"] == name:
             return model
     target = await resolve(services, who, name)
@@ -78,14 +88,20 @@ async def known(services: Services, who: Identity, name: str) -> dict[str, objec
     return _model(name, int(row.created.timestamp()))
 
 
-def _listing(services: Services, who: Identity) -> list[dict[str, object]]:
+def _listing(services: Services, who: Identity, every: bool) -> list[dict[str, object]]:
     database = services.store.database
     found: dict[str, int] = {}
     reference = who.session or services.server.session
     with suppress(ApiError):  # the server's own session may have been deleted
         row = _find(services, PREFIX + SOCIETY, reference or "")
         created = int(row.created.timestamp())
-        found |= {PREFIX + name: created for name in (SOCIETY, *_seats(services, row.key))}
+        patterns = ("*",) if every else services.server.listed_seats
+        listed = [
+            seat
+            for seat in _seats(services, row.key)
+            if any(fnmatchcase(seat, pattern) for pattern in patterns)
+        ]
+        found |= {PREFIX + name: created for name in (SOCIETY, ANSWER, *listed)}
     others = [sessions.find(database, who.session)] if who.session else sessions.listing(database, _LISTED)
     found |= {f"{PREFIX}{row.key}/{SOCIETY}": int(row.created.timestamp()) for row in others}
     for name in embeddings():

@@ -12,10 +12,11 @@ from starlette.responses import JSONResponse
 
 from server.deps import Parts, Who
 from server.openai import completions, embeddings, models
-from server.openai.asking import Wishes, asking, speaker
+from server.openai.asking import Asking, Wishes, asking, speaker
 from server.openai.chat import Chat
 from server.openai.completions import Completed
 from server.openai.errors import error_response
+from server.openai.once import HEADER
 from server.openai.responses import Responded
 from server.openai.speaking import Emit, Speak, Spoken, ignore
 from server.openai.streaming import ClientGone, Format, Streamed, failure_of, unless_gone
@@ -51,9 +52,9 @@ router = APIRouter(prefix="/v1", tags=["openai"], route_class=_Route)
 
 
 @router.get("/models", summary="The models that the key may use")
-async def list_models(who: Who, services: Parts) -> dict[str, Any]:
-    """Seats, societies and embeddings, as models."""
-    return {"object": "list", "data": await models.listing(services, who)}
+async def list_models(who: Who, services: Parts, seats: bool = False) -> dict[str, Any]:
+    """Societies and embeddings as models, and ``seats`` if they are asked for."""
+    return {"object": "list", "data": await models.listing(services, who, seats=seats)}
 
 
 @router.get("/models/{id:path}", summary="One model")
@@ -66,21 +67,25 @@ async def get_model(id: str, who: Who, services: Parts) -> dict[str, Any]:
 async def chat(body: ChatRequest, request: Request, who: Who, services: Parts) -> Response:
     """Plain, or streamed as server-sent events. Off the record, unless asked otherwise."""
     body.check()
-    wishes = Wishes(body.tokens, body.temperature, body.top_p, stops_of(body.stop), body.seed, body.n or 1)
+    stops = stops_of(body.stop)
+    wishes = Wishes(
+        body.tokens, body.temperature, body.top_p, stops, body.seed, body.n or 1, form=body.format
+    )
     messages = conversation(body.messages, "messages")
     asked = await asking(services, who, request, body.model, messages, wishes, body.options)
     told = Chat(body.model, wishes.n, include_usage=body.include_usage)
-    return await _answer(request, speaker(asked), told, told.whole, stream=body.stream)
+    return await _answer(request, asked, speaker(asked), told, told.whole, stream=body.stream)
 
 
 @router.post("/responses", summary="A seat's reply, or a society's, as a response")
 async def respond(body: ResponseRequest, request: Request, who: Who, services: Parts) -> Response:
     """Plain, or streamed as server-sent events. Nothing is stored."""
     body.check()
-    wishes = Wishes(body.max_output_tokens, body.temperature, body.top_p, stops_of(body.stop), body.seed)
+    stops = stops_of(body.stop)
+    wishes = Wishes(body.max_output_tokens, body.temperature, body.top_p, stops, body.seed, form=body.format)
     asked = await asking(services, who, request, body.model, body.messages(), wishes, body.options)
     told = Responded(body)
-    return await _answer(request, speaker(asked), told, told.whole, stream=body.stream)
+    return await _answer(request, asked, speaker(asked), told, told.whole, stream=body.stream)
 
 
 @router.post("/completions", summary="A continuation of plain text, by a seat's local model")
@@ -99,7 +104,7 @@ async def complete(body: CompletionRequest, request: Request, who: Who, services
     async def speak(emit: Emit) -> Spoken:
         return await completions.speak(asked, body, emit)
 
-    return await _answer(request, speak, told, told.whole, stream=body.stream)
+    return await _answer(request, asked, speak, told, told.whole, stream=body.stream)
 
 
 @router.post("/embeddings", summary="Texts as vectors")
@@ -112,12 +117,15 @@ async def embed(body: EmbeddingRequest, request: Request, who: Who, services: Pa
 
 async def _answer(
     request: Request,
+    asked: Asking,
     speak: Speak,
     form: Format,
     whole: Callable[[Spoken], dict[str, Any]],
     *,
     stream: bool | None,
 ) -> Response:
+    key, path = request.headers.get(HEADER), request.scope["path"]
+    speak = asked.services.once.speak(asked.who.actor, path, key, await request.body(), speak)
     if stream:
         return Streamed(speak, form)
 

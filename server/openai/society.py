@@ -10,12 +10,11 @@ from typing import Any
 
 from sandbox import events as ev
 from sandbox.exchange import FailureKind
+from sandbox.models.limits import paid_by
 from server.openai.asking import Asking
 from server.openai.errors import ApiError, failed_turn
-from server.openai.speaking import Choice, Cost, Emit, Note, Piece, Spoken, finish_of, rest_of
-from server.openai.wire import question_of
-
-SEPARATOR = "\n\n--- revised ---\n\n"
+from server.openai.speaking import Choice, Emit, Note, Piece, Spoken, finish_of, rest_of
+from server.openai.wire import SEPARATOR, question_of
 
 
 class Telling:
@@ -23,7 +22,7 @@ class Telling:
 
     def __init__(self, asked: Asking, emit: Emit, interaction: int | None = None) -> None:
         self._session = asked.target.session
-        self._shows_draft = asked.options.draft
+        self._shows_draft = asked.shows_draft
         self._emit = emit
         self._interaction = interaction
         self._seat = ""
@@ -34,7 +33,6 @@ class Telling:
         self._failures: list[dict[str, Any]] = []
         self._failed: tuple[FailureKind, str] | None = None
         self._prompts = self._completions = 0
-        self.cost = Cost()
 
     def piece(self, step: str, text: str) -> None:
         """New words of the draft or the revision."""
@@ -52,7 +50,6 @@ class Telling:
         if not isinstance(event, ev.MessagePosted | ev.RatingGiven | ev.TurnFailed):
             return
         if event.usage is not None:
-            self.cost.add(event.usage)
             self._prompts += event.usage.prompt_tokens
             self._completions += event.usage.completion_tokens
         match event:
@@ -105,10 +102,9 @@ async def speak(asked: Asking, emit: Emit) -> Spoken:
     if seat not in seats:
         raise ApiError(f"No such seat answers. Those are: {', '.join(seats[:30])}.", param="sandbox.seat")
     telling = Telling(asked, emit)
-    try:
-        await aside.deliberate(seat, question, telling.take, telling.piece)
-    finally:
-        await asked.charge(telling.cost)
+    async with asked.turn:
+        with paid_by(asked.purse):
+            await aside.deliberate(seat, question, telling.take, telling.piece)
     return telling.spoken()
 
 

@@ -52,18 +52,6 @@ Speak = Callable[[Emit], Awaitable[Spoken]]
 """Generates; what has no pieces on the way emits none, and the whole is made up for at the end."""
 
 
-class Cost:
-    """What a request has cost so far, in US dollars."""
-
-    def __init__(self) -> None:
-        self.total = 0.0
-
-    def add(self, usage: Usage | None) -> None:
-        """One more call."""
-        if usage is not None:
-            self.total += usage.cost
-
-
 def finish_of(usage: Usage | None) -> str:
     """Why a reply ended, in the API's words."""
     finish = usage.finish if usage else "stop"

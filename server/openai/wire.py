@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.exchange import ChatMessage, Role
-from sandbox.text import storable
+from sandbox.text import storable, storable_in
 from server.openai.errors import ApiError, unsupported
 
 MOST_TOKENS = 4096
@@ -22,9 +23,22 @@ _ROLES: dict[str, Role] = {
     "function": "user",
 }
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+SEPARATOR = "\n\n--- revised ---\n\n"
+"""Between draft and revision in a stream's text."""
+_SEPARATOR = re.compile(r"\n\s*--- revised ---[^\S\n]*(?:\n|\Z)")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Tokens = Annotated[int, Field(ge=1)]
 Content = str | list[str | dict[str, Any]] | None
+
+
+_SCHEMA = ("name", "description", "schema", "strict")
+
+
+class Form(NamedTuple):
+    """A form that a reply must have: a ``response_format``, and the parameter that asked for it."""
+
+    param: str
+    format: dict[str, Any]
 
 
 class _Body(BaseModel):
@@ -33,11 +47,11 @@ class _Body(BaseModel):
 
 class Options(_Body):
     """Our own extension, the field ``sandbox``: who drafts, whether it is recorded, and whether a stream
-    holds the draft as well."""
+    holds the draft as well (None: as the server's settings and the model's id say)."""
 
     seat: str | None = Field(default=None, max_length=64)
     record: bool = False
-    draft: bool = True
+    draft: bool | None = None
 
 
 class StreamOptions(_Body):
@@ -47,10 +61,11 @@ class StreamOptions(_Body):
 
 
 class MessageIn(_Body):
-    """One message of a conversation. Its content is text, parts of text, or nothing."""
+    """One message of a talk. Its content is text, parts of text, or nothing; ``name`` says who speaks."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content = None
+    name: str | None = None
 
 
 class _Sampled(_Body):
@@ -80,6 +95,7 @@ class ChatRequest(_Sampled):
     tools: list[Any] | None = None
     tool_choice: Any = None
     functions: list[Any] | None = None
+    function_call: Any = None
     response_format: dict[str, Any] | None = None
     modalities: list[str] | None = None
 
@@ -91,10 +107,14 @@ class ChatRequest(_Sampled):
                 "Chat completions have no logprobs. Seats with local models give them at /v1/completions.",
             )
         _check_tools("tools", self.tools, self.tool_choice)
-        _check_tools("functions", self.functions, None)
-        _check_format("response_format", self.response_format)
+        _check_tools("functions", self.functions, self.function_call)
         if self.modalities and set(self.modalities) != {"text"}:
             raise unsupported("modalities", "Seats answer in text only.")
+
+    @property
+    def format(self) -> Form | None:
+        """The form that is wanted; None for plain text. Raises ``ApiError``."""
+        return _format("response_format", self.response_format)
 
     @property
     def tokens(self) -> int | None:
@@ -167,7 +187,11 @@ class ResponseRequest(_Sampled):
         if self.background:
             raise unsupported("background", "Responses are answered at once; leave out 'background'.")
         _check_tools("tools", self.tools, self.tool_choice)
-        _check_format("text.format", (self.text or {}).get("format"))
+
+    @property
+    def format(self) -> Form | None:
+        """The form that is wanted; None for plain text. Raises ``ApiError``."""
+        return _format("text.format", (self.text or {}).get("format"))
 
     def messages(self) -> tuple[ChatMessage, ...]:
         """The conversation, ``instructions`` first. Raises ``ApiError``."""
@@ -181,16 +205,36 @@ class ResponseRequest(_Sampled):
 def conversation(given: Sequence[MessageIn], param: str, offset: int = 0) -> tuple[ChatMessage, ...]:
     """The messages as models take them; those of an assistant who said nothing are left out.
 
-    Raises ``ApiError`` for parts that are no text, and when nothing is left.
+    Where several people speak, by ``name``, each of their messages begins with who speaks. What an assistant
+    had rejected (a draft before its revision) is not told again. Raises ``ApiError`` for parts that are no
+    text, when nothing is left, and for a reply that is to be continued.
     """
+    speakers = {message.name for message in given if message.role == "user"}
     read = []
     for place, message in enumerate(given, offset):
         text = text_of(message.content, f"{param}.{place}.content")
+        if message.role == "assistant":
+            text = answer_in(text)
+        elif message.role == "user" and message.name and len(speakers) > 1:
+            text = f"{storable(message.name)}: {text}"
         if text or message.role not in ("assistant", "system", "developer"):
             read.append(ChatMessage(_ROLES[message.role], text))
     if not read:
         raise ApiError("The messages hold no text.", param=param)
+    if read[-1].role == "assistant":
+        raise ApiError(
+            "The last message is the assistant's, and replies are not continued here. End with a user's.",
+            param=param,
+            code="unsupported_prefill",
+        )
     return tuple(read)
+
+
+def answer_in(text: str) -> str:
+    """What stands after the last separator in a society's text: the revision without its draft."""
+    before, *parts = _SEPARATOR.split(text)
+    said = [part for part in parts if part.strip()]
+    return said[-1].lstrip("\n") if said else before
 
 
 def text_of(content: Content, where: str) -> str:
@@ -257,11 +301,24 @@ def _content(content: Any, where: str) -> Content:
 
 
 def _check_tools(param: str, tools: list[Any] | None, choice: Any) -> None:
-    if tools and choice != "none":
-        raise unsupported(param, "Seats call no tools. Leave them out, or set tool_choice to 'none'.")
+    """A model may decline to call; so tools are offered in vain, but a call can't be demanded."""
+    if tools and choice not in (None, "auto", "none"):
+        raise unsupported(
+            "function_call" if param == "functions" else "tool_choice",
+            "Seats call no tools, so none can be required. Leave the choice out, or set it to 'auto'.",
+        )
 
 
-def _check_format(param: str, wanted: Any) -> None:
+def _format(param: str, wanted: Any) -> Form | None:
+    """The form that a reply must have, as the chat protocol says it. Raises ``ApiError`` for one unknown."""
     kind = wanted.get("type") if isinstance(wanted, dict) else None
-    if kind not in (None, "text"):
-        raise unsupported(param, "Seats answer in plain text; no other format can be promised.")
+    if kind in (None, "text"):
+        return None
+    if kind == "json_object":
+        return Form(param, {"type": kind})
+    if kind != "json_schema":
+        raise unsupported(param, "The formats are text, json_object and json_schema.")
+    schema = wanted.get("json_schema") or {key: wanted[key] for key in _SCHEMA if key in wanted}
+    if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
+        raise ApiError("json_schema needs a 'schema', which is an object.", param=param)
+    return Form(param, {"type": kind, "json_schema": storable_in(schema)})

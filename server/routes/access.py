@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.errors import UserError
+from sandbox.store.database import Database
 from server import invitations
-from server.auth import TICKET_S
+from server.auth import TICKET_S, Unauthorized
 from server.deps import Parts, Who, address_of, person_of, seen_by
 from server.errors import TOLD
 from server.routes.looking import found
@@ -31,6 +34,7 @@ from server.wire.views import (
 )
 
 router = APIRouter(prefix="/api/v1", tags=["access"], responses=TOLD)
+Found = TypeVar("Found")
 
 
 class Look(BaseModel):
@@ -116,18 +120,16 @@ async def list_consents(session: str, who: Who, services: Parts) -> list[Consent
 @router.post("/invites/look")
 async def look_at_invite(wanted: Look, request: Request, services: Parts) -> InviteView:
     """What a ticket invites to, and what is to be agreed to. Needs no key."""
-    services.keys.count_address(address_of(request))
-    return await asyncio.to_thread(invitations.look_at, services.store.database, wanted.ticket)
+    return await _tried(request, services, partial(invitations.look_at, ticket=wanted.ticket))
 
 
 @router.post("/invites/join", status_code=201)
 async def join(wanted: Join, request: Request, services: Parts) -> Joined:
     """Use a ticket: a key for one person in one session. Needs no key."""
-    services.keys.count_address(address_of(request))
+    invite = await _tried(request, services, partial(invitations.look_at, ticket=wanted.ticket))
     if wanted.person is not None:
-        invite = await asyncio.to_thread(invitations.look_at, services.store.database, wanted.ticket)
         _check_not_seat(wanted.person, await _seats(services, invite.session))
-    return await asyncio.to_thread(invitations.join, services.store.database, wanted)
+    return await _tried(request, services, partial(invitations.join, wanted=wanted))
 
 
 @router.post("/tickets", status_code=201)
@@ -138,8 +140,19 @@ async def socket_ticket(
     who.check_looks(session)
     if session is not None:
         await found(services, session)
-    ticket = services.keys.socket_ticket(who, session or who.session, seen_by(request, who))
+    ticket = await asyncio.to_thread(
+        services.keys.socket_ticket, who, session or who.session, seen_by(request, who)
+    )
     return SocketTicket(ticket=ticket, expires_in_s=TICKET_S)
+
+
+async def _tried(request: Request, services: Services, use: Callable[[Database], Found]) -> Found:
+    """Use an invitation's ticket. A bad one counts against the address it comes from."""
+    try:
+        return await asyncio.to_thread(use, services.store.database)
+    except Unauthorized:
+        services.keys.count_bad(address_of(request))
+        raise
 
 
 async def _seats(services: Services, session: str) -> list[str]:

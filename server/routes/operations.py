@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from sandbox.errors import StoreError
 from server.deps import Parts, Who
-from server.errors import TOLD, problem
+from server.errors import TOLD, UNAVAILABLE, away, problem
 
 router = APIRouter(tags=["operations"], responses=TOLD)
 
@@ -22,11 +22,13 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", response_model=None)
 async def readyz(services: Parts) -> dict[str, str] | Response:
-    """The process can serve: its database answers."""
+    """The process can serve: its database answers, and its disk is not full."""
     try:
         await asyncio.wait_for(asyncio.to_thread(services.store.ping), 5)
-    except (StoreError, TimeoutError):
-        return problem(503, "unavailable", "The database does not answer.")
+    except TimeoutError:
+        return problem(503, "unavailable", UNAVAILABLE)
+    except StoreError as error:
+        return problem(503, "unavailable", away(error))
     return {"status": "ready"}
 
 

@@ -242,7 +242,7 @@ async def withdraw_person(
     except NoPart as error:
         raise NotFound(str(error)) from error
     finally:
-        services.keys.forget(person)
+        await asyncio.to_thread(services.keys.forget, person)
     for done in told.done:
         services.glances.forget(done.session)
         services.monitoring.forget(done.session)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sandbox.rubric import Rubric
 from sandbox.society import Absence, ModelSpec, SeatName
+from sandbox.text import storable_in
 
 MAX_TEXT = 20_000
 PersonName = Annotated[str, Field(min_length=1, max_length=32)]
@@ -17,6 +18,12 @@ MessageId = Annotated[str, Field(pattern=r"^\d{1,9}\.[A-Za-z0-9_.-]{1,120}$", ex
 
 class _Command(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, data: Any) -> Any:
+        """Half characters (unpaired surrogates) become U+FFFD, wherever they stand."""
+        return storable_in(data)
 
 
 class Start(_Command):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sandbox.society import ModelSpec, SeatName, Society
+from sandbox.text import storable_in
 from server.wire.commands import PersonName
 
 Scope = Literal["watch", "join", "ask", "run", "admin"]
@@ -22,6 +23,12 @@ SCOPES: dict[str, str] = {
 
 class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, data: Any) -> Any:
+        """Half characters (unpaired surrogates) become U+FFFD, wherever they stand."""
+        return storable_in(data)
 
 
 class CreateSession(_Body):
@@ -243,11 +250,22 @@ class ConsentView(BaseModel):
 
 
 class Join(_Body):
-    """Use a ticket. ``consent`` must name the version of the text, if there is one."""
+    """Use a ticket. ``consent`` is the invitation's ``consent_version``, word for word, if it has a text."""
 
     ticket: str = Field(min_length=8, max_length=200)
     person: PersonName | None = None
-    consent: str | None = Field(default=None, max_length=64)
+    consent: str | None = Field(
+        default=None,
+        max_length=64,
+        description='the consent_version that /invites/look tells, such as "v1"; not true or yes',
+    )
+
+    @field_validator("consent", mode="before")
+    @classmethod
+    def _version(cls, given: Any) -> Any:
+        if isinstance(given, bool | int | float):
+            raise ValueError("send the consent_version that /invites/look tells, as text")
+        return given
 
 
 class Joined(BaseModel):

@@ -29,7 +29,12 @@ from server.settings import ServerSettings
 SERVE = "import sys; from sandbox.cli import main; main(sys.argv[1:])"
 FRIEND = "https://friend.example"
 """An origin whose pages may call the server."""
-QUICK: dict[str, Any] = {"scan_s": 0.2, "delta_interval_s": 0.01, "per_minute": 1_000_000}
+QUICK: dict[str, Any] = {
+    "scan_s": 0.2,
+    "delta_interval_s": 0.01,
+    "per_minute": 1_000_000,
+    "tries_per_minute": 1_000_000,
+}
 
 
 def app_in(folder: Path, database: str | None = None, *, keyless: bool = True, **server: Any) -> FastAPI:

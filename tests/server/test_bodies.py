@@ -74,3 +74,43 @@ def test_a_wrong_request_is_told_so_and_is_no_fault(client: httpx.Client, logged
         assert ".db" not in response.text, "nor where anything is kept"
         assert "Traceback" not in response.text
     assert logged() == []
+
+
+def test_half_a_character_becomes_one_that_can_be_kept(client: httpx.Client) -> None:
+    session = create(client, seats="2x2")
+    here = f"/api/v1/sessions/{session}"
+    for path, body in (
+        (f"{here}/messages", '{"text": "half \\ud83d", "to": ["A1"]}'),
+        (f"{here}/questions", '{"question": "half \\uDE00?", "seat": "A1", "society": false}'),
+        (f"{here}/invites", '{"consent_text": "half \\ud83d", "consent_version": "1"}'),
+    ):
+        taken = client.post(path, content=body, headers=JSON)
+        assert taken.status_code < 300, (path, taken.text)
+    kept = client.get(f"{here}/events").text
+    assert "half \ufffd" in kept
+    whole = client.post(f"{here}/messages", content='{"text": "\\ud83d\\ude00", "to": ["A1"]}', headers=JSON)
+    assert whole.status_code < 300
+    assert "\U0001f600" in client.get(f"{here}/events").text
+
+
+@pytest.mark.parametrize("unseen", ["\u202e", "\u200b", "\ufeff", "\x1b[2J"])
+def test_a_sessions_name_shows_all_of_itself(client: httpx.Client, unseen: str) -> None:
+    session = create(client, seats="2x2")
+    society = client.get(f"/api/v1/sessions/{session}/events").json()["items"][0]["event"]["society"]
+    refused = client.post("/api/v1/sessions", json={"society": {**society, "name": f"vil{unseen}lage"}})
+    assert refused.status_code == 422, refused.text
+    assert unseen not in refused.text
+    for name in ("Bücher 村", "\U0001f469\u200d\U0001f680", "می\u200cخواهم"):
+        taken = client.post("/api/v1/sessions", json={"society": {**society, "name": name}})
+        assert taken.status_code == 201, name
+
+
+def test_a_headers_own_name_is_no_secret(client: httpx.Client) -> None:
+    session = create(client, seats="2x2")
+    long = {"Idempotency-Key": "x" * 200}
+    refused = client.post(f"/api/v1/sessions/{session}/pause", headers=long)
+    assert refused.status_code == 422
+    assert "[redacted]" not in refused.text
+    assert "idempotency-key" in refused.text.lower()
+    leaked = client.post("/api/v1/sessions", json={"sk-abcdefgh12345678": 1, "example": "scripted"})
+    assert "abcdefgh" not in leaked.text

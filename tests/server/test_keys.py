@@ -16,6 +16,8 @@ from guarding import Guarded, closed_with, guard
 from serving import Live, app_in, create, live, serve, wait_for
 from support import Run
 
+from server.purse import Purses
+
 SAY = {"text": "Hello", "to": ["B1"]}
 
 
@@ -112,7 +114,7 @@ async def test_a_key_that_has_spent_its_budget_asks_no_more(shared: Guarded) -> 
     with shared.client(poor.key) as client:
         question = {"question": "Why?", "society": False}
         assert client.post(f"/api/v1/sessions/{session}/questions", json=question).status_code == 201
-        assert shared.keys.spend(poor.id, 0.6) == pytest.approx(-0.1)
+        assert await Purses(shared.keys.database).settle(poor.id, None, 0.6) == pytest.approx(-0.1)
         wait_for(lambda: client.get("/api/v1/me").json()["spent"] == pytest.approx(0.6), 5)
         for path, body in (
             (f"/api/v1/sessions/{session}/questions", question),
@@ -214,3 +216,101 @@ def test_no_address_for_others_is_served_without_a_key(sandbox: Run, host: str) 
     sandbox("keys", "revoke", key)
     code, _, told = sandbox("serve", "scripted", "--host", host, "--port", "0")
     assert (code, "sandbox keys create" in told) == (2, True), "a revoked key is none"
+
+
+async def test_a_bad_key_is_no_key_where_none_is_needed(tmp_path: Path) -> None:
+    with guard(tmp_path) as guarded:
+        revoked = guarded.key("watch")
+        guarded.admin.delete(f"/api/v1/keys/{revoked.id}").raise_for_status()
+        expired = guarded.key("watch", expires_in_s=0.01)
+        good = guarded.key("watch")
+        session = create(guarded.admin)
+    with serve(app_in(tmp_path)) as base:
+        for bad in (revoked.key, expired.key, "sbx_mistyped", "sbx_", good.key[:-1]):
+            with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {bad}"}) as client:
+                assert client.get("/api/v1/me").status_code == 401, bad
+                assert client.delete(f"/api/v1/keys/{good.id}").status_code == 401
+                assert client.get("/v1/models").json()["error"]["code"] == "invalid_api_key"
+            headers = {"Authorization": f"Bearer {bad}"}
+            async with live(base, session, additional_headers=headers) as connection:
+                assert await closed_with(connection) == 4401
+        with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {good.key}"}) as client:
+            assert client.get("/api/v1/me").json()["scopes"] == ["watch"]
+            assert client.delete(f"/api/v1/keys/{good.id}").status_code == 403
+        for other in ("sk-anything", "SBX", "none"):
+            with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {other}"}) as client:
+                assert client.get("/api/v1/me").json()["scopes"] == ["admin"]
+
+
+def test_who_needs_no_key_meets_no_limit_unless_one_is_set(tmp_path: Path) -> None:
+    with serve(app_in(tmp_path, per_minute=None)) as base, httpx.Client(base_url=base) as client:
+        assert {client.get("/api/v1/me").status_code for _ in range(650)} == {200}
+    with serve(app_in(tmp_path, per_minute=3)) as base, httpx.Client(base_url=base) as client:
+        assert [client.get("/api/v1/me").status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+def test_keys_have_a_limit_by_default(tmp_path: Path) -> None:
+    with guard(tmp_path, per_minute=None) as guarded:
+        codes = [guarded.admin.get("/api/v1/me").status_code for _ in range(601)]
+    assert (codes[:600], codes[600]) == ([200] * 600, 429)
+
+
+def test_only_bad_keys_count_against_an_address(tmp_path: Path) -> None:
+    with guard(tmp_path, tries_per_minute=5) as guarded, guarded.client("sbx_bad") as bad:
+        assert [bad.get("/api/v1/me").status_code for _ in range(7)] == [*[401] * 5, 429, 429]
+        assert guarded.admin.get("/api/v1/me").status_code == 200, "a good key is good beside them"
+        session = create(guarded.admin)
+        ticket = guarded.invited(session, person="Ann")
+        joined = bad.post("/api/v1/invites/join", json={"ticket": ticket})
+        assert joined.status_code == 201, "and so is a good invitation"
+
+
+async def test_bad_socket_tickets_count_against_an_address(tmp_path: Path) -> None:
+    with guard(tmp_path, tries_per_minute=3) as guarded:
+        session = create(guarded.admin)
+        codes = []
+        for _ in range(5):
+            offered = ["sandbox.v1", "ticket.unknown"]
+            async with live(guarded.base, session, subprotocols=offered) as connection:
+                codes.append(await closed_with(connection))
+        assert codes == [4401, 4401, 4401, 4429, 4429]
+
+
+async def test_a_socket_ticket_is_good_in_every_process_and_once(tmp_path: Path) -> None:
+    with guard(tmp_path) as guarded, serve(app_in(tmp_path, keyless=False)) as other:
+        session = create(guarded.admin)
+        bound = guarded.key("watch", session=session)
+        for number, secret in enumerate([bound.key, guarded.key("watch").key] * 3):
+            with guarded.client(secret) as client:
+                made = client.post("/api/v1/tickets", params={"session": session})
+            offered = ["sandbox.v1", f"ticket.{made.json()['ticket']}"]
+            first, second = (other, guarded.base) if number % 2 else (guarded.base, other)
+            async with live(first, session, subprotocols=offered) as connection:
+                await Live(connection).next("session.snapshot")
+            async with live(second, session, subprotocols=offered) as connection:
+                assert await closed_with(connection) == 4401, "used elsewhere is used"
+
+
+async def test_a_ticket_ends_with_its_key_and_with_keylessness(tmp_path: Path) -> None:
+    with guard(tmp_path) as guarded, serve(app_in(tmp_path)) as keyless:
+        session = create(guarded.admin)
+        ended = guarded.key("watch")
+        with guarded.client(ended.key) as client:
+            theirs = client.post("/api/v1/tickets").json()["ticket"]
+        guarded.admin.delete(f"/api/v1/keys/{ended.id}").raise_for_status()
+        nobodys = httpx.post(f"{keyless}/api/v1/tickets").json()["ticket"]
+        for ticket in (theirs, nobodys):
+            offered = ["sandbox.v1", f"ticket.{ticket}"]
+            async with live(guarded.base, session, subprotocols=offered) as connection:
+                assert await closed_with(connection) == 4401
+
+
+@pytest.mark.parametrize("offered", [["ticket.abc"], ["other.v1"]])
+async def test_a_client_that_does_not_offer_the_protocol_is_told(tmp_path: Path, offered: list[str]) -> None:
+    with guard(tmp_path) as guarded:
+        session = create(guarded.admin)
+        async with live(guarded.base, session, subprotocols=offered) as connection:
+            assert connection.subprotocol == offered[0], "a browser takes nothing else"
+            await connection.wait_closed()
+            assert connection.close_code == 4400
+            assert "sandbox.v1" in (connection.close_reason or "")

@@ -34,10 +34,14 @@ def client(server: Served) -> Iterator[httpx.Client]:
 
 
 def test_models_are_seats_societies_and_embeddings(server: Served, client: httpx.Client) -> None:
-    listed = client.get("/models").json()
+    short = [model["id"] for model in client.get("/models").json()["data"]]
+    assert short[:2] == ["sandbox/society", "sandbox/society:answer"]
+    assert not any(id.startswith("sandbox/S") for id in short), "seats are listed when they are asked for"
+    listed = client.get("/models", params={"seats": "true"}).json()
     ids = [model["id"] for model in listed["data"]]
     assert listed["object"] == "list"
-    assert ids[:5] == ["sandbox/society", "sandbox/S0", "sandbox/S1", "sandbox/S2", "sandbox/S3"]
+    assert ids[0] == "sandbox/society"
+    assert ids[2:6] == ["sandbox/S0", "sandbox/S1", "sandbox/S2", "sandbox/S3"]
     assert f"sandbox/{server.session}/society" in ids
     assert any(id.startswith("sandbox/other-") for id in ids)
     assert "sandbox/hashed" in ids
@@ -143,7 +147,10 @@ def test_unknown_fields_are_ignored(client: httpx.Client) -> None:
         ({"temperature": 3}, "temperature"),
         ({"n": 9}, "n"),
         ({"logprobs": True}, "logprobs"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{}], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"functions": [{"name": "f"}], "function_call": {"name": "f"}}, "function_call"),
+        ({"messages": [*HELLO, {"role": "assistant", "content": "It is"}]}, "messages"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"model": "sandbox/society", "n": 2}, "n"),
@@ -338,7 +345,8 @@ def test_a_response_keeps_nothing(client: httpx.Client) -> None:
     assert error_of(respond(previous_response_id="resp_1"))["param"] == "previous_response_id"
     assert error_of(respond(input=[{"type": "item_reference", "id": "x"}]))["param"] == "input.0"
     assert error_of(respond(input=[]))["param"]
-    assert error_of(respond(tools=[{"type": "web_search"}]))["param"] == "tools"
+    assert respond(tools=[{"type": "web_search"}]).status_code == 200
+    assert error_of(respond(tools=[{}], tool_choice="required"))["param"] == "tool_choice"
     assert error_of(respond(text={"format": {"type": "json_schema"}}))["param"] == "text.format"
 
 

@@ -28,7 +28,11 @@ def openai(server: Served) -> Iterator[OpenAI]:
 
 
 def test_openai_lists_and_chats(openai: OpenAI) -> None:
-    assert "sandbox/S1" in [model.id for model in openai.models.list()]
+    listed = [model.id for model in openai.models.list()]
+    assert "sandbox/society:answer" in listed
+    assert "sandbox/S1" not in listed, "seats are listed when they are asked for"
+    everything = openai.models.list(extra_query={"seats": "true"})
+    assert "sandbox/S1" in [model.id for model in everything]
     assert openai.models.retrieve("sandbox/S1").id == "sandbox/S1"
     reply = openai.chat.completions.create(model="sandbox/S1", messages=HELLO, n=2)  # type: ignore[call-overload]
     assert [choice.message.content for choice in reply.choices] == [HELLO[0]["content"]] * 2

@@ -1,0 +1,145 @@
+"""What keys spend: held before a call, settled after it, in the database, so that it holds in every process.
+
+A hold is an upper bound. Calls that only other holds stand in the way of wait for those to be settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+from weakref import WeakValueDictionary
+
+import sqlalchemy as sa
+import structlog
+
+from sandbox.errors import BudgetExhausted, StoreError
+from sandbox.store.database import Database
+from sandbox.store.tables import HoldRow, KeyRow
+
+log = structlog.get_logger("sandbox.purse")
+KEYS: sa.Table = KeyRow.__table__  # type: ignore[attr-defined]
+HOLDS: sa.Table = HoldRow.__table__  # type: ignore[attr-defined]
+HELD_S = 1800.0
+"""For how long a hold counts whose process has died."""
+_AT_ONCE = 4
+"""How many works of many calls (a society's) go on at once for a key with a budget: else all begin, and the
+money is gone before any of them ends."""
+_LOOK_S = 0.5
+"""How often a call looks again that waits for holds of other processes."""
+
+
+class Purses:
+    """The budgets of all keys, as one process draws on them. ``changed`` is called when one has spent."""
+
+    def __init__(self, database: Database, changed: Callable[[], None] = lambda: None) -> None:
+        self._database = database
+        self._changed = changed
+        self._queues: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._settled: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
+        self._late: Counter[int] = Counter()
+
+    async def hold(self, key: int, amount: float) -> int | None:
+        """Hold ``amount`` of a key's budget, in the order of asking. None if it has no budget.
+
+        Raises ``BudgetExhausted`` if what is spent leaves too little.
+        """
+        queue = self._queues.setdefault(key, asyncio.Lock())
+        settled = self._settled.setdefault(key, asyncio.Event())
+        async with queue:
+            while True:
+                settled.clear()
+                held = await asyncio.to_thread(self._try_hold, key, amount)
+                if held != 0:
+                    return held
+                with_others = asyncio.wait_for(settled.wait(), _LOOK_S)
+                await asyncio.gather(with_others, return_exceptions=True)
+
+    def turn(self, key: int) -> asyncio.Semaphore:
+        """What a work of many calls waits for; to be entered."""
+        return self._turns.setdefault(key, asyncio.Semaphore(_AT_ONCE))
+
+    async def settle(self, key: int, held: int | None, cost: float) -> float | None:
+        """Give a hold back and book what the call cost. Returns what is left of the budget, if there is one.
+
+        What can't be booked while the database is away is booked with the next.
+        """
+        owed, self._late[key] = cost + self._late[key], 0.0  # type: ignore[assignment]
+        try:
+            left = await asyncio.to_thread(self._settle, key, held, owed)
+        except StoreError as error:
+            self._late[key] += owed  # type: ignore[assignment]
+            log.warning("not_booked_yet", key=key, error=str(error))
+            return None
+        finally:
+            if event := self._settled.get(key):
+                event.set()
+        self._changed()
+        return left
+
+    async def close(self) -> None:
+        """Book what is late."""
+        for key, owed in tuple(self._late.items()):
+            if owed:
+                await self.settle(key, None, 0.0)
+
+    def _try_hold(self, key: int, amount: float) -> int | None:
+        """The number of a new hold; None if none is needed, 0 if other holds stand in the way."""
+        now = time.time()
+        with self._database.writing() as connection:
+            locked = sa.update(KEYS).where(KEYS.c.id == key).values(spent=KEYS.c.spent).returning(KEYS)
+            row = connection.execute(locked).mappings().one_or_none()
+            if row is None or row["budget"] is None:
+                return None
+            connection.execute(sa.delete(HOLDS).where(HOLDS.c.key == key, HOLDS.c.until < now))
+            left = row["budget"] - row["spent"]
+            if amount > left:
+                raise BudgetExhausted(_too_little(row, amount))
+            others = sa.select(sa.func.sum(HOLDS.c.amount)).where(HOLDS.c.key == key)
+            if amount > left - (connection.execute(others).scalar() or 0.0):
+                return 0
+            values = {"key": key, "amount": amount, "until": now + HELD_S}
+            made = connection.execute(sa.insert(HOLDS).values(**values).returning(HOLDS.c.id))
+            return int(made.scalar_one())
+
+    def _settle(self, key: int, held: int | None, cost: float) -> float | None:
+        with self._database.writing() as connection:
+            spend = sa.update(KEYS).where(KEYS.c.id == key).values(spent=KEYS.c.spent + cost)
+            row = connection.execute(spend.returning(KEYS.c.spent, KEYS.c.budget)).one_or_none()
+            if held is not None:
+                connection.execute(sa.delete(HOLDS).where(HOLDS.c.id == held))
+        return None if row is None or row.budget is None else float(row.budget - row.spent)
+
+
+class KeyPurse:
+    """One key's purse. ``over`` is called when nothing is left of its budget."""
+
+    def __init__(self, purses: Purses, key: int, over: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._purses = purses
+        self._key = key
+        self._over = over
+
+    async def hold(self, amount: float) -> int | None:
+        """See ``Purse``. What has no price is not looked up."""
+        return await self._purses.hold(self._key, amount) if amount else None
+
+    async def settle(self, held: int | None, cost: float) -> None:
+        """See ``Purse``."""
+        left = await self._purses.settle(self._key, held, cost)
+        if self._over is not None and left is not None and left <= 0:
+            await self._over()
+
+
+def dollars(amount: float) -> str:
+    """An amount as people read it; small ones are not rounded to nothing."""
+    return f"${amount:.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.2g}"
+
+
+def _too_little(row: Any, amount: float) -> str:
+    return (
+        f"The next call may cost {dollars(amount)}, and of this key's budget of {dollars(row['budget'])} "
+        f"{dollars(row['spent'])} is spent. Ask the operator for more."
+    )
