@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from finetune.evaluate.items import ALPHA, UNSEEN
 from finetune.evaluate.plan import Figure, Plan
-from finetune.evaluate.statistics import LEAST, RESAMPLES, Difference, Estimate, difference, estimate, holm
+from finetune.evaluate.statistics import RESAMPLES, Difference, Estimate, difference, estimate, holm
 from sandbox.agreement import agreement
+from sandbox.bootstrap import LEAST
 from sandbox.figures import Figures, tables, verdict
 from sandbox.models.spec import base_of, parse
 from sandbox.monitored import Monitors

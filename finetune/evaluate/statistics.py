@@ -1,4 +1,4 @@
-"""Figures with their uncertainty: bootstrap intervals of means, paired differences and their tests.
+"""Figures with their uncertainty: intervals of means, paired differences and their tests.
 
 Resampling is SciPy's. It knows values by item, not what they mean. A value that is missing in one of two
 models is left out of their comparison.
@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-LEAST = 5
-"""Items without which no interval is given: it would be far too narrow."""
+from sandbox.bootstrap import LEAST
+
 RESAMPLES = 2000
 FLIPS = 9999
 
 
 class Estimate(NamedTuple):
-    """A mean with its 95 % percentile bootstrap interval over ``n`` items; no interval for few."""
+    """A mean over ``n`` items with its 95 % interval: Wilson's of a proportion, else the BCa bootstrap's.
+
+    There is none for few items, or where all are the same and no proportion.
+    """
 
     mean: float
     low: float | None
@@ -43,7 +46,8 @@ def estimate(values: Sequence[float | None], seed: int = 0) -> Estimate | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
-    low, high = _interval(known, seed)
+    is_proportion = len(known) >= LEAST and set(known) <= {0.0, 1.0}
+    low, high = _wilson(int(sum(known)), len(known)) if is_proportion else _interval(known, seed)
     return Estimate(sum(known) / len(known), low, high, len(known))
 
 
@@ -81,7 +85,7 @@ def _interval(values: Sequence[float], seed: int) -> tuple[float | None, float |
     if len(values) < LEAST:
         return None, None
     if min(values) == max(values):
-        return values[0], values[0]
+        return None, None  # of values all alike, resampling says nothing: no interval is honest
     import numpy as np
     from scipy.stats import bootstrap
 
@@ -89,10 +93,18 @@ def _interval(values: Sequence[float], seed: int) -> tuple[float | None, float |
         (np.asarray(values),),
         np.mean,
         n_resamples=RESAMPLES,
-        method="percentile",
+        method="BCa",
         batch=256,
         rng=np.random.default_rng(seed),
     ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _wilson(good: int, count: int) -> tuple[float, float]:
+    """Wilson's interval of a proportion: the bootstrap's has no width at 0 and 1, and too little beside."""
+    from scipy.stats import binomtest
+
+    found = binomtest(good, count).proportion_ci(0.95, method="wilson")
     return float(found.low), float(found.high)
 
 
