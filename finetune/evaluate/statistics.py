@@ -52,18 +52,35 @@ def estimate(values: Sequence[float | None], seed: int = 0) -> Estimate | None:
 
 
 def difference(
-    first: Mapping[str, float | None], second: Mapping[str, float | None], seed: int = 0
+    first: Mapping[str, float | None],
+    second: Mapping[str, float | None],
+    seed: int = 0,
+    clusters: Mapping[str, str] | None = None,
 ) -> Difference | None:
-    """How a second model differs from a first on the items that both have; None if there are none."""
-    apart = [
-        value - known
-        for item, known in sorted(first.items())
-        if known is not None and (value := second.get(item)) is not None
-    ]
+    """How a second model differs from a first on the items that both have; None if there are none.
+
+    Items of one of the ``clusters`` (as those about one question) are drawn, and change sign, together.
+    """
+    by_cluster: dict[str, list[float]] = {}
+    for item, value in _apart(first, second).items():
+        by_cluster.setdefault((clusters or {}).get(item, item), []).append(value)
+    apart = [value for values in by_cluster.values() for value in values]
+    if len(by_cluster) < len(apart):
+        sums = [sum(values) for values in by_cluster.values()]
+        low, high = _clustered(sums, [len(values) for values in by_cluster.values()], seed)
+        return Difference(sum(apart) / len(apart), low, high, len(apart), _flipped(sums, seed))
     if not apart:
         return None
     low, high = _interval(apart, seed)
     return Difference(sum(apart) / len(apart), low, high, len(apart), _flipped(apart, seed))
+
+
+def _apart(first: Mapping[str, float | None], second: Mapping[str, float | None]) -> dict[str, float]:
+    return {
+        item: value - known
+        for item, known in sorted(first.items())
+        if known is not None and (value := second.get(item)) is not None
+    }
 
 
 def holm(differences: Sequence[Difference]) -> list[Difference]:
@@ -98,6 +115,19 @@ def _interval(values: Sequence[float], seed: int) -> tuple[float | None, float |
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def _clustered(sums: Sequence[float], sizes: Sequence[int], seed: int) -> tuple[float | None, float | None]:
+    """The interval of a mean whose items are drawn by cluster."""
+    if len(sums) < LEAST or len({total / size for total, size in zip(sums, sizes, strict=True)}) == 1:
+        return None, None
+    import numpy as np
+
+    chance = np.random.default_rng(seed)
+    totals, counts = np.asarray(sums), np.asarray(sizes)
+    drawn = chance.integers(0, len(sums), (RESAMPLES, len(sums)))
+    low, high = np.quantile(totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _wilson(good: int, count: int) -> tuple[float, float]:

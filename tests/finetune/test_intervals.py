@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from finetune.evaluate.statistics import estimate
+from finetune.evaluate.statistics import difference, estimate
 
 
 @pytest.mark.parametrize("share", [0.9, 0.98])
@@ -31,3 +31,26 @@ def test_values_all_alike_or_few_have_no_interval() -> None:
     some = estimate([0.1 * n for n in range(10)])
     assert some is not None
     assert some.low is not None
+
+
+def test_questions_that_repeat_are_no_evidence_of_their_own() -> None:
+    """No true difference, but effects of 12 questions, of half the size of the noise; each is asked 10 times."""
+    chance = random.Random(2)
+    questions = {f"{q}.{n}": f"{q}" for q in range(12) for n in range(10)}
+    apart, together = 0, 0
+    for seed in range(60):
+        effects = {str(q): chance.gauss(0, 0.5) for q in range(12)}
+        base = dict.fromkeys(questions, 0.0)
+        values = {item: effects[asked] + chance.gauss(0, 1) for item, asked in questions.items()}
+        for clusters in (None, questions):
+            found = difference(base, values, seed, clusters)
+            assert found is not None
+            assert found.p is not None
+            assert found.low is not None
+            assert found.n == 120
+            if clusters:
+                together += found.p < 0.05
+            else:
+                apart += found.p < 0.05
+    assert together <= 9
+    assert apart > together
