@@ -34,7 +34,7 @@ def test_values_all_alike_or_few_have_no_interval() -> None:
 
 
 def test_questions_that_repeat_are_no_evidence_of_their_own() -> None:
-    """No true difference, but effects of 12 questions, of half the size of the noise; each is asked 10 times."""
+    """No true difference, but effects of 12 questions, half the size of the noise; each is asked 10 times."""
     chance = random.Random(2)
     questions = {f"{q}.{n}": f"{q}" for q in range(12) for n in range(10)}
     apart, together = 0, 0
