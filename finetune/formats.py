@@ -6,19 +6,21 @@ that holds pairs loses the ratings unless it has fields for them. ``docs/trainin
 
 from __future__ import annotations
 
-import re
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from finetune import fields
+from finetune.fields import ROLES as _ROLES
+from finetune.fields import score as _score
 from finetune.groups import Candidate, Group, Turn
 from sandbox.errors import UserError
 
 Row = dict[str, Any]
-_HH = re.compile(r"\n\n(Human|Assistant): ?")
 _SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt"}
-_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 
 
 class Pairing(NamedTuple):
@@ -82,21 +84,26 @@ def _said(value: Any) -> str:
     return str(value[0]["content"])
 
 
-def _score(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"a score must be a number, not {value!r:.60}") from None
-
-
 def _gathered(rows: Iterable[tuple[tuple[Turn, ...], list[Candidate]]], pairing: Pairing) -> list[Group]:
-    """One group a prompt, in the order of their first rows; what says the same is one candidate."""
-    by_prompt: dict[tuple[Turn, ...], dict[str, Candidate]] = {}
+    """One group a prompt, in the order of their first rows; what says the same is one candidate.
+
+    A row that rates a text otherwise than those before it begins another group, so that nothing is lost.
+    """
+    by_prompt: dict[tuple[Turn, ...], list[dict[str, Candidate]]] = {}
     for prompt, candidates in rows:
-        known = by_prompt.setdefault(prompt, {})
+        groups = by_prompt.setdefault(prompt, [])
+        known = next((group for group in groups if _agree(group, candidates)), None)
+        if known is None:
+            groups.append(known := {})
         for candidate in candidates:
             known.setdefault(candidate.text, candidate)
-    return [_group(prompt, list(known.values()), pairing) for prompt, known in by_prompt.items()]
+    return [
+        _group(prompt, list(known.values()), pairing) for prompt, told in by_prompt.items() for known in told
+    ]
+
+
+def _agree(known: Mapping[str, Candidate], candidates: Iterable[Candidate]) -> bool:
+    return all(known.get(one.text, one).rating == one.rating for one in candidates)
 
 
 # Native
@@ -199,20 +206,29 @@ def _write_preference(conversational: bool) -> Callable[[Iterable[Group], Pairin
 
 
 def _read_preference(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
-    def both(row: Row) -> list[Candidate]:
-        chosen, rejected = row.get("score_chosen"), row.get("score_rejected")
-        return [
-            Candidate(text=_said(row["chosen"]), rating=pairing.chosen if chosen is None else _score(chosen)),
-            Candidate(
-                text=_said(row["rejected"]), rating=pairing.rejected if rejected is None else _score(rejected)
-            ),
-        ]
-
-    told = [(_asked(row, "prompt"), both(row), "score_chosen" in row) for row in rows]
+    told = [_pair(row, pairing) for row in rows]
     if all(scored for _, _, scored in told):
         return _gathered(((prompt, candidates) for prompt, candidates, _ in told), pairing)
     # Without scores, what is better in one pair may be worse in another: each stays a group of its own.
     return [_group(prompt, candidates, pairing) for prompt, candidates, _ in told]
+
+
+def _pair(row: Row, pairing: Pairing) -> tuple[tuple[Turn, ...], list[Candidate], bool]:
+    """A pair's prompt, its two replies, and whether both have a score. Whole conversations are parted."""
+    if fields.is_conversation(row["chosen"]) or fields.is_conversation(row["rejected"]):
+        chosen, rejected = fields.conversation(row["chosen"]), fields.conversation(row["rejected"])
+        place = fields.parting(chosen, rejected)
+        prompt, texts = chosen[:place], (chosen[place].content, rejected[place].content)
+        fields.asked_in(row.get("prompt"), prompt)
+    else:
+        prompt, texts = _asked(row, "prompt"), (_said(row["chosen"]), _said(row["rejected"]))
+    scores = row.get("score_chosen"), row.get("score_rejected")
+    if None in scores and set(scores) != {None}:
+        raise ValueError("one of a pair has a score and the other has none")
+    ratings = (pairing.chosen, pairing.rejected) if None in scores else tuple(map(_score, scores))
+    prompt = (*fields.system(row, prompt), *prompt)
+    both = [Candidate(text=text, rating=rating) for text, rating in zip(texts, ratings, strict=True)]
+    return prompt, both, None not in scores
 
 
 def _write_unpaired(conversational: bool) -> Callable[[Iterable[Group], Pairing], Iterator[Row]]:
@@ -236,7 +252,7 @@ def _write_unpaired(conversational: bool) -> Callable[[Iterable[Group], Pairing]
 def _read_unpaired(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
     def one(row: Row) -> list[Candidate]:
         score = row.get("score")
-        without = pairing.chosen if row["label"] else pairing.rejected
+        without = pairing.chosen if fields.is_good(row["label"]) else pairing.rejected
         return [Candidate(text=_said(row["completion"]), rating=without if score is None else _score(score))]
 
     return _gathered(((_asked(row, "prompt"), one(row)) for row in rows), pairing)
@@ -252,40 +268,20 @@ def _write_hh(groups: Iterable[Group], pairing: Pairing) -> Iterator[Row]:
         told = [turn for turn in group.prompt if turn.role != "system"]
         lines = []
         for place, turn in enumerate(told):
-            said = _unmarked(f"{system if place == 0 else ''}{turn.content}")
+            said = fields.unmarked(f"{system if place == 0 else ''}{turn.content}")
             lines.append(f"\n\n{names[turn.role]}: {said}")
         past = "".join(lines)
         for better, worse in pairs(group, pairing):
             yield {
-                "chosen": f"{past}\n\nAssistant: {_unmarked(better.text)}",
-                "rejected": f"{past}\n\nAssistant: {_unmarked(worse.text)}",
+                "chosen": f"{past}\n\nAssistant: {fields.unmarked(better.text)}",
+                "rejected": f"{past}\n\nAssistant: {fields.unmarked(worse.text)}",
             }
-
-
-def _unmarked(text: str) -> str:
-    """A text in which nothing reads as the beginning of a turn."""
-    return _HH.sub(lambda found: found[0].replace("\n\n", "\n"), text)
-
-
-def _transcript(text: str) -> tuple[Turn, ...]:
-    pieces = _HH.split(text)
-    turns = [
-        Turn(role="user" if who == "Human" else "assistant", content=said.strip())
-        for who, said in zip(pieces[1::2], pieces[2::2], strict=True)
-    ]
-    if len(turns) < 2 or turns[-1].role != "assistant":
-        raise ValueError("a transcript that does not end with the assistant")
-    return tuple(turns)
 
 
 def _read_hh(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
     def pair(row: Row) -> tuple[tuple[Turn, ...], list[Candidate]]:
-        chosen, rejected = _transcript(row["chosen"]), _transcript(row["rejected"])
-        shorter = min(len(chosen), len(rejected)) - 1
-        # Some part before their last turn, and go on: they are compared where they part.
-        parting = next((n for n in range(shorter) if chosen[n] != rejected[n]), shorter)
-        if {chosen[parting].role, rejected[parting].role} != {"assistant"} or parting == 0:
-            raise ValueError("two transcripts that don't part at a turn of the assistant")
+        chosen, rejected = fields.transcript(row["chosen"]), fields.transcript(row["rejected"])
+        parting = fields.parting(chosen, rejected)
         both = ((chosen[parting].content, pairing.chosen), (rejected[parting].content, pairing.rejected))
         by_text: dict[str, Candidate] = {}
         for text, rating in both:
@@ -304,11 +300,27 @@ def _write_sharegpt(groups: Iterable[Group], _: Pairing) -> Iterator[Row]:
 
 
 def _read_sharegpt(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
+    return _read_talks(rows, pairing, ("conversations", "from", "value"))
+
+
+def _write_messages(groups: Iterable[Group], _: Pairing) -> Iterator[Row]:
+    for group in groups:
+        for candidate in group.rated[:1]:
+            told = [*group.prompt, Turn(role="assistant", content=candidate.text)]
+            yield {"messages": [turn.model_dump() for turn in told]}
+
+
+def _read_messages(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
+    return _read_talks(rows, pairing, ("messages", "role", "content"))
+
+
+def _read_talks(rows: Iterable[Row], pairing: Pairing, names: tuple[str, str, str]) -> list[Group]:
+    column, who, what = names
+
     def told(row: Row) -> tuple[tuple[Turn, ...], list[Candidate]]:
-        turns = [Turn(role=_ROLES[turn["from"]], content=turn["value"]) for turn in row["conversations"]]
-        if len(turns) < 2 or turns[-1].role != "assistant":
-            raise ValueError("a conversation that does not end with the model")
-        return tuple(turns[:-1]), [Candidate(text=turns[-1].content, rating=pairing.chosen)]
+        turns = fields.conversation(row[column], who, what)
+        prompt = (*fields.system(row, turns), *turns[:-1])
+        return prompt, [Candidate(text=turns[-1].content, rating=pairing.chosen)]
 
     return _gathered((told(row) for row in rows), pairing)
 
@@ -322,7 +334,8 @@ def _write_alpaca(groups: Iterable[Group], _: Pairing) -> Iterator[Row]:
 def _read_alpaca(rows: Iterable[Row], pairing: Pairing) -> list[Group]:
     def told(row: Row) -> tuple[tuple[Turn, ...], list[Candidate]]:
         asked = row["instruction"] + (f"\n\n{row['input']}" if row.get("input") else "")
-        return (Turn(role="user", content=asked),), [Candidate(text=row["output"], rating=pairing.chosen)]
+        prompt = (*fields.system(row, ()), *fields.history(row), Turn(role="user", content=asked))
+        return prompt, [Candidate(text=row["output"], rating=pairing.chosen)]
 
     return _gathered((told(row) for row in rows), pairing)
 
@@ -337,28 +350,49 @@ FORMATS: Mapping[str, Format] = {
     "unpaired": Format("TRL: replies, good or not", _write_unpaired(False), _read_unpaired),
     "unpaired-chat": Format("the same, as messages", _write_unpaired(True), _read_unpaired),
     "hh-rlhf": Format("chosen and rejected transcripts", _write_hh, _read_hh),
+    "messages": Format("chats that end with the best reply", _write_messages, _read_messages),
     "sharegpt": Format("conversations that end with the best reply", _write_sharegpt, _read_sharegpt),
     "alpaca": Format("instruction, input, output", _write_alpaca, _read_alpaca),
 }
 
 
-def read(form: str, rows: Iterable[Row], pairing: Pairing) -> list[Group]:
-    """The groups in ``rows``. Raises ``UserError`` that names the row that can't be read."""
-    place = 0
+def read(
+    form: str, rows: Iterable[Row], pairing: Pairing, skipped: Counter[str] | None = None
+) -> list[Group]:
+    """The groups in ``rows``. A row that can't be read is counted in ``skipped``, by kind.
 
-    def counted() -> Iterator[Row]:
-        nonlocal place
-        for place, row in enumerate(rows, 1):  # noqa: B007 - told below, if it fails
+    Without ``skipped``, it raises ``UserError`` that names the row.
+    """
+    return FORMATS[form].read(_checked(form, rows, pairing, skipped), pairing)
+
+
+def _checked(form: str, rows: Iterable[Row], pairing: Pairing, skipped: Counter[str] | None) -> Iterator[Row]:
+    """The rows that can be read, each of them tried alone, so that the row that is named is the one."""
+    for place, row in enumerate(rows, 1):
+        try:
+            FORMATS[form].read([row], pairing)
+            json.dumps(row, ensure_ascii=False, default=str).encode()
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+            if skipped is None:
+                raise UserError(f"Row {place} {_wrong(form, error)}.") from error
+            skipped[f"rows that can't be read: {_kind(error)}"] += 1
+        else:
             yield row
 
-    try:
-        return FORMATS[form].read(counted(), pairing)
-    except ValidationError as error:
+
+def _wrong(form: str, error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"is no {form}: {error} is missing. Is it another format?"
+    if isinstance(error, ValidationError):
+        return f"is no {form}: {_kind(error)}"
+    return f"can't be read as {form}: {_kind(error)}"
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, ValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"Row {place} is no {form}: {f'{where}: ' if where else ''}{said}.") from error
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        if isinstance(error, KeyError):
-            raise UserError(f"Row {place} is no {form}: {error} is missing. Is it another format?") from error
-        raise UserError(f"Row {place} can't be read as {form}: {error}.") from error
+        return f"{where}: ".removeprefix(": ") + first["msg"].removeprefix("Value error, ")
+    if isinstance(error, UnicodeEncodeError):
+        return "half a character (a lone surrogate)"
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Flow = Literal["mean", "max"]
+Flow = Literal["mean", "max", "each"]
 
 
 class Weighed(NamedTuple):
@@ -36,8 +36,10 @@ def stable_alignment(
     """``L_b + ratio · max(0, mean over i≠b of [L_b − L_i + margin · (r_b − r_i) / points])``.
 
     b is the best rated candidate (of equals the first), ``points`` the number of values on the scale, shape
-    (groups,); ``flow="max"`` takes the largest term instead of the mean. With one rated candidate it is L_b.
-    After Liu et al., 2023, equation 2, where λ is the ratio and M the margin.
+    (groups,); ``flow="max"`` takes the largest term instead of the mean; ``flow="each"`` takes
+    ``Σ over i≠b of max(0, term)``. With one rated candidate it is L_b. After Liu et al., 2023, equation 2,
+    where λ is the ratio and M the margin: as far as we can tell, the paper's formula is ``each``, and its
+    published code is ``mean`` with a margin of 10.
     """
     takes_part = ~torch.isnan(ratings)
     known = takes_part.any(dim=1)
@@ -52,6 +54,8 @@ def stable_alignment(
     if flow == "max":
         worst = torch.where(others, term, torch.full_like(term, -torch.inf)).amax(dim=1)
         flowing = torch.where(has_others, worst, zero)
+    elif flow == "each":
+        flowing = torch.where(others, term.clamp(min=0), zero).sum(dim=1)
     else:
         flowing = torch.where(others, term, zero).sum(dim=1) / others.sum(dim=1).clamp(min=1)
     penalty = torch.where(has_others, flowing.clamp(min=0), zero)

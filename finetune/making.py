@@ -93,13 +93,20 @@ def take_in(
     pairing: Pairing,
     selection: Selection,
     licence: str = "",
+    *,
+    strict: bool = False,
 ) -> Card:
-    """A dataset of a file's rows. Raises ``UserError`` that names the row that can't be read."""
+    """A dataset of a file's rows. Rows that can't be read are left out and counted in the card.
+
+    Raises ``UserError``, which with ``strict`` names the first row that can't be read.
+    """
     require_name(name)
-    groups = formats.read(form, datasets.read_rows(file), pairing)
-    if not groups:
-        raise UserError(f"There is no row in {file}.")
     dropped: Counter[str] = Counter()
+    groups = formats.read(form, datasets.read_rows(file), pairing, None if strict else dropped)
+    if not groups:
+        if dropped:  # not one row could be read: the first says why
+            formats.read(form, datasets.read_rows(file), pairing)
+        raise UserError(f"There is no row in {file}.")
     unrated = sum(candidate.rating is None for group in groups for candidate in group.candidates)
     dropped["candidates without a rating (kept, not trained on)"] = unrated
     made = {"imported": file.name, "format": form, **pairing._asdict()}

@@ -97,16 +97,29 @@ def capped(groups: Sequence[Group], most: int, seed: int, dropped: Counter[str])
 
 
 def parted(groups: Iterable[Group], share: float, seed: int) -> Parts:
-    """About ``share`` of the questions held out, with all that belongs to them.
+    """``share`` of the groups held out, by count: at least one, and whole questions.
 
-    A question falls on the same side in every dataset of the same seed and share.
+    Questions have an order that follows from the seed alone, and the first are held out; so of two datasets
+    that grow from each other, most questions fall on the same side. One question alone is trained on.
     """
-    parts = Parts([], [])
-    for group in groups:
-        digest = hashlib.sha256(f"{seed}\0{' '.join(group.question.split())}".encode()).digest()
-        held = int.from_bytes(digest[:8], "big") / 2**64 < share
-        (parts.heldout if held else parts.train).append(group)
-    return parts
+    every = list(groups)
+    counts = Counter(_question(group) for group in every)
+    order = sorted(counts, key=lambda asked: hashlib.sha256(f"{seed}\0{asked}".encode()).digest())
+    held: set[str] = set()
+    wanted, count = share * len(every), 0
+    for asked in order if share > 0 else ():
+        is_nearer = abs(count + counts[asked] - wanted) <= abs(count - wanted)
+        if len(held) < len(order) - 1 and (is_nearer or not held):
+            held.add(asked)
+            count += counts[asked]
+    return Parts(
+        [group for group in every if _question(group) not in held],
+        [group for group in every if _question(group) in held],
+    )
+
+
+def _question(group: Group) -> str:
+    return " ".join(group.question.split())
 
 
 def report(parts: Parts, dropped: Counter[str]) -> Report:

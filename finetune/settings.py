@@ -25,7 +25,7 @@ class TrainingOptions(BaseModel):
     method: Method = "stable-alignment"
     ratio: float = Field(default=0.2, ge=0)
     margin: float = Field(default=1.0, ge=0)
-    flow: Literal["mean", "max"] = "mean"
+    flow: Literal["mean", "max", "each"] = "mean"
     beta: float = Field(default=0.1, gt=0)
     candidates: int = Field(default=3, ge=1, le=64)
     stages: tuple[str, ...] = ()

@@ -103,6 +103,7 @@ def build(
     callback=choosing.licence,
     help="Of what is imported, as mit or apache-2.0.",
 )
+@click.option("--strict", is_flag=True, help="Import nothing if a row can't be read (else it is left out).")
 @with_selection
 @with_json
 @with_store
@@ -114,6 +115,7 @@ def import_(
     rejected: float,
     scale: str,
     licence: str,
+    strict: bool,
     selection: Selection,
     as_json: bool,
     settings: Settings,
@@ -129,7 +131,7 @@ def import_(
     form = "groups" if form == publishing.PARQUET else form
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", file.name.split(".")[0]).strip("-.") or "imported"
     with opened(settings) as store:
-        card = making.take_in(store, settings, name, file, form, pairing, selection, licence)
+        card = making.take_in(store, settings, name, file, form, pairing, selection, licence, strict=strict)
     _told(card, settings, as_json)
 
 

@@ -24,7 +24,10 @@ _OPTIONS = (
     ("--margin", {"type": float, "help": "M: how far apart ratings push candidates."}),
     (
         "--flow",
-        {"type": click.Choice(["mean", "max"]), "help": "Over the lesser candidates: mean or largest."},
+        {
+            "type": click.Choice(["mean", "max", "each"]),
+            "help": "Over the lesser candidates: mean, largest, or each one's sum as in the paper.",
+        },
     ),
     ("--beta", {"type": float, "help": "DPO's β."}),
     ("--candidates", {"type": int, "help": "Most candidates a group: best, worst, and evenly between."}),

@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from finetune.evaluate.items import ALPHA, UNSEEN
 from finetune.evaluate.plan import Figure, Plan
-from finetune.evaluate.statistics import LEAST, RESAMPLES, Difference, Estimate, difference, estimate, holm
+from finetune.evaluate.statistics import RESAMPLES, Difference, Estimate, difference, estimate, holm
 from sandbox.agreement import agreement
+from sandbox.bootstrap import LEAST
 from sandbox.figures import Figures, tables, verdict
 from sandbox.models.spec import base_of, parse
 from sandbox.monitored import Monitors
@@ -128,6 +129,7 @@ def make(
     for one in measured:
         for metric, value in one.scores.items():
             by_cell.setdefault((one.suite, metric, one.model), {})[one.item] = value
+    clusters = {suite.name: _questions(measured, suite.name) for suite in plan.suites}
     cells: list[Cell] = []
     changes: dict[int, Difference] = {}
     first, *others = plan.options.models
@@ -141,7 +143,10 @@ def make(
                     found = _alpha(by_cell, suite.name, model, seed)
                 else:
                     found = estimate([values[item] for item in sorted(values)], seed)
-                if model != first and (change := difference(base, values, seed)) is not None:
+                if (
+                    model != first
+                    and (change := difference(base, values, seed, clusters[suite.name])) is not None
+                ):
                     changes[len(cells)] = change
                 figured = Value(**found._asdict()) if found else None
                 cells.append(Cell(suite=suite.name, metric=figure.name, model=model, value=figured))
@@ -187,6 +192,12 @@ def _alpha(
     ]
     found = agreement(units, resamples=RESAMPLES, seed=seed)
     return None if found.alpha is None else Estimate(found.alpha, found.low, found.high, found.units)
+
+
+def _questions(measured: Sequence[Measured], suite: str) -> dict[str, str]:
+    """Of items that know it, the question: they are resampled together."""
+    asked = ((one.item, (one.detail or {}).get("question")) for one in measured if one.suite == suite)
+    return {item: str(question) for item, question in asked if question}
 
 
 def _findings(cells: Sequence[Cell], figures: Mapping[tuple[str, str], Figure], first: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Figures with their uncertainty: bootstrap intervals of means, paired differences and their tests.
+"""Figures with their uncertainty: intervals of means, paired differences and their tests.
 
 Resampling is SciPy's. It knows values by item, not what they mean. A value that is missing in one of two
 models is left out of their comparison.
@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-LEAST = 5
-"""Items without which no interval is given: it would be far too narrow."""
+from sandbox.bootstrap import LEAST
+
 RESAMPLES = 2000
 FLIPS = 9999
 
 
 class Estimate(NamedTuple):
-    """A mean with its 95 % percentile bootstrap interval over ``n`` items; no interval for few."""
+    """A mean over ``n`` items with its 95 % interval: Wilson's of a proportion, else the BCa bootstrap's.
+
+    There is none for few items, or where all are the same and no proportion.
+    """
 
     mean: float
     low: float | None
@@ -43,23 +46,41 @@ def estimate(values: Sequence[float | None], seed: int = 0) -> Estimate | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
-    low, high = _interval(known, seed)
+    is_proportion = len(known) >= LEAST and set(known) <= {0.0, 1.0}
+    low, high = _wilson(int(sum(known)), len(known)) if is_proportion else _interval(known, seed)
     return Estimate(sum(known) / len(known), low, high, len(known))
 
 
 def difference(
-    first: Mapping[str, float | None], second: Mapping[str, float | None], seed: int = 0
+    first: Mapping[str, float | None],
+    second: Mapping[str, float | None],
+    seed: int = 0,
+    clusters: Mapping[str, str] | None = None,
 ) -> Difference | None:
-    """How a second model differs from a first on the items that both have; None if there are none."""
-    apart = [
-        value - known
-        for item, known in sorted(first.items())
-        if known is not None and (value := second.get(item)) is not None
-    ]
+    """How a second model differs from a first on the items that both have; None if there are none.
+
+    Items of one of the ``clusters`` (as those about one question) are drawn, and change sign, together.
+    """
+    by_cluster: dict[str, list[float]] = {}
+    for item, value in _apart(first, second).items():
+        by_cluster.setdefault((clusters or {}).get(item, item), []).append(value)
+    apart = [value for values in by_cluster.values() for value in values]
+    if len(by_cluster) < len(apart):
+        sums = [sum(values) for values in by_cluster.values()]
+        low, high = _clustered(sums, [len(values) for values in by_cluster.values()], seed)
+        return Difference(sum(apart) / len(apart), low, high, len(apart), _flipped(sums, seed))
     if not apart:
         return None
     low, high = _interval(apart, seed)
     return Difference(sum(apart) / len(apart), low, high, len(apart), _flipped(apart, seed))
+
+
+def _apart(first: Mapping[str, float | None], second: Mapping[str, float | None]) -> dict[str, float]:
+    return {
+        item: value - known
+        for item, known in sorted(first.items())
+        if known is not None and (value := second.get(item)) is not None
+    }
 
 
 def holm(differences: Sequence[Difference]) -> list[Difference]:
@@ -81,7 +102,7 @@ def _interval(values: Sequence[float], seed: int) -> tuple[float | None, float |
     if len(values) < LEAST:
         return None, None
     if min(values) == max(values):
-        return values[0], values[0]
+        return None, None  # of values all alike, resampling says nothing: no interval is honest
     import numpy as np
     from scipy.stats import bootstrap
 
@@ -89,10 +110,31 @@ def _interval(values: Sequence[float], seed: int) -> tuple[float | None, float |
         (np.asarray(values),),
         np.mean,
         n_resamples=RESAMPLES,
-        method="percentile",
+        method="BCa",
         batch=256,
         rng=np.random.default_rng(seed),
     ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _clustered(sums: Sequence[float], sizes: Sequence[int], seed: int) -> tuple[float | None, float | None]:
+    """The interval of a mean whose items are drawn by cluster."""
+    if len(sums) < LEAST or len({total / size for total, size in zip(sums, sizes, strict=True)}) == 1:
+        return None, None
+    import numpy as np
+
+    chance = np.random.default_rng(seed)
+    totals, counts = np.asarray(sums), np.asarray(sizes)
+    drawn = chance.integers(0, len(sums), (RESAMPLES, len(sums)))
+    low, high = np.quantile(totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _wilson(good: int, count: int) -> tuple[float, float]:
+    """Wilson's interval of a proportion: the bootstrap's has no width at 0 and 1, and too little beside."""
+    from scipy.stats import binomtest
+
+    found = binomtest(good, count).proportion_ci(0.95, method="wilson")
     return float(found.low), float(found.high)
 
 

@@ -169,7 +169,7 @@ def test_a_clear_difference_is_told_from_chance() -> None:
     assert found.p < 0.001
     same = difference(base, base)
     assert same is not None
-    assert (same.mean, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    assert (same.mean, same.low, same.high, same.p) == (0.0, None, None, 1.0)
 
 
 def test_holm_adjusts_for_several_tests() -> None:

@@ -126,7 +126,16 @@ def test_transcripts_are_compared_where_they_part() -> None:
         ("hh-rlhf", {"chosen": "no transcript", "rejected": "no"}, "assistant"),
         ("sharegpt", {"conversations": [{"from": "robot", "value": "x"}]}, "Row 1"),
         ("preference", {"prompt": "p", "chosen": 5, "rejected": "b"}, "Row 1"),
-        ("preference", {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 99}, "scale"),
+        (
+            "preference",
+            {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 99, "score_rejected": 1},
+            "scale",
+        ),
+        (
+            "preference",
+            {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 5},
+            "the other has none",
+        ),
         ("alpaca", {"instruction": "i", "output": ""}, "Row 1"),
     ],
 )

@@ -103,3 +103,14 @@ def test_rrhf_adds_what_is_ranked_wrong() -> None:
 
 def test_fine_tuning_takes_the_best() -> None:
     assert best_candidate(torch.tensor([[2.0, 1.0]]), torch.tensor([[3.0, NAN]])).loss.item() == 2.0
+
+
+def test_each_term_flows_by_itself() -> None:
+    # Terms of the second: 1 − 2 + 5/7 < 0 and 1 − 0.5 + 2/7; their mean is less than what each gives alone.
+    one = weighed([[2.0, 1.0, 0.5]], [[2.0, 7.0, 5.0]], flow="each")
+    assert one.item() == pytest.approx(1.0 + 0.2 * (0.5 + 2 / 7))
+    both = weighed([[1.5, 1.0, 0.5]], [[2.0, 7.0, 5.0]], flow="each")
+    assert both.item() == pytest.approx(1.0 + 0.2 * (1 - 1.5 + 5 / 7 + 0.5 + 2 / 7))
+    # The paper's and its code's differ where a term is below 0.
+    assert weighed([[9.0, 1.0, 0.5]], [[2.0, 7.0, 5.0]]).item() == 1.0
+    assert weighed([[9.0, 1.0, 0.5]], [[2.0, 7.0, 5.0]], flow="each").item() > 1.1
