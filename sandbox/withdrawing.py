@@ -16,6 +16,8 @@ WITHDRAWN = "[withdrawn]"
 PSEUDONYM = re.compile(r"withdrawn-\d+")
 _NAMES = ("seat", "rater", "person", "author")
 _LISTS = ("to", "peers", "observers")
+_AFTER_NAME = {"rate": 0, "reply": 0, "observe": 2, "judge": 1}
+"""The kinds of step that name somebody, with how many parts follow the name (none of them holds a dot)."""
 
 
 def withdraw(events: Sequence[ev.Event], person: str, alias: str) -> dict[int, ev.Event]:
@@ -90,12 +92,28 @@ def _named(event: ev.Event, person: str, alias: str) -> dict[str, Any]:
         names = getattr(event, name, ())
         if person in names:
             update[name] = tuple(alias if each == person else each for each in names)
-    parts = getattr(event, "step", "").split(".")
-    if person in parts:
-        update["step"] = ".".join(alias if part == person else part for part in parts)
+    step = getattr(event, "step", "")
+    if (renamed := _renamed(step, person, alias)) != step:
+        update["step"] = renamed
+    number, dot, said = getattr(event, "target", "").partition(".")  # a message is called by its step
+    if (renamed := _renamed(said, person, alias)) != said:
+        update["target"] = f"{number}{dot}{renamed}"
     if isinstance(event, ev.SeatAdded) and event.seat.name == person:
         update["seat"] = event.seat.model_copy(update={"name": alias})
     return update
+
+
+def _renamed(step: str, person: str, alias: str) -> str:
+    """A step with the pseudonym in the place where it names a seat or a rater; a name may hold dots."""
+    kind, dot, rest = step.partition(".")
+    after = _AFTER_NAME.get(kind)
+    if not dot or after is None:
+        return step
+    parts = rest.split(".")
+    cut = len(parts) - after
+    if ".".join(parts[:cut]) != person:
+        return step
+    return ".".join((kind, alias, *parts[cut:]))
 
 
 def _copied(event: ev.Event, said: set[str]) -> dict[str, Any]:

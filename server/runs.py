@@ -162,7 +162,9 @@ class Runs:
         """
         database, log = self._parts.store.database, self._parts.store.log
         keys = [key, *await asyncio.to_thread(withdrawal.copies, database, key)]
-        with_part = [one for one in keys if await asyncio.to_thread(withdrawal.has_part, log, one, person)]
+        with_part = [
+            one for one in keys if await asyncio.to_thread(withdrawal.has_part, database, log, one, person)
+        ]
         closed = []
         async with AsyncExitStack() as locks:
             for one in sorted(with_part):

@@ -217,7 +217,7 @@ def forget(session: str, person: str, yes: bool, as_json: bool, settings: Settin
     with opened(settings) as store:
         row = stored.find(store.database, session)
         forks = withdrawal.copies(store.database, row.key)
-        withdrawal.require_part(store.log, [row.key, *forks], person)
+        withdrawal.require_part(store.database, store.log, [row.key, *forks], person)
         also = f" and {counted(len(forks), 'fork')} of it" if forks else ""
         sure(f"Take {person} out of {row.key}{also} for good?", yes=yes)
         told = withdrawal.forget(store.database, store.log, row.key, person)

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -29,6 +29,7 @@ from sandbox.store.tables import (
     ModelCallRow,
     RatingRow,
     SeatRow,
+    SocketTicketRow,
 )
 from sandbox.withdrawing import PSEUDONYM, alias_for, withdraw
 
@@ -84,7 +85,7 @@ def forget(
             seen.update(waiting)  # a fork may be made meanwhile
             handles = {}
             for one in waiting:
-                if not has_part(log, one, person):
+                if not has_part(database, log, one, person):
                     continue
                 if one != key and spare_namesakes and _joined(database, one, person):
                     spared.append(one)
@@ -98,20 +99,41 @@ def forget(
     return Forgotten([done[one] for one in sorted(done, key=lambda one: one != key)], spared)
 
 
-def has_part(log: Log, key: str, person: str) -> bool:
-    """Whether a person did anything in a session. Raises ``SessionError`` for the name of a seat of it."""
+def has_part(database: Database, log: Log, key: str, person: str) -> bool:
+    """Whether a person did anything in a session, or only joined it.
+
+    Raises ``SessionError`` for the name of a seat of it.
+    """
     if PSEUDONYM.fullmatch(person):
         raise SessionError(f"'{person}' stands for somebody who was taken out already.")
     events = [recorded.event for recorded in log.read(key)]
     created = events[0] if events else None
     if isinstance(created, SessionCreated) and created.society.seat(person) is not None:
         raise SessionError(f"'{person}' is a seat of session {key}, not a person.")
-    return bool(withdraw(events, person, ""))
+    return bool(withdraw(events, person, "")) or _is_beside(database, key, person)
 
 
-def require_part(log: Log, keys: Sequence[str], person: str) -> None:
+def _is_beside(database: Database, key: str, person: str) -> bool:
+    """Whether a consent, an invitation, a key or a ticket stands under the person's name."""
+    number = sa.select(SESSIONS.c.id).where(SESSIONS.c.key == key).scalar_subquery()
+    with database.reading() as connection:
+        return any(
+            connection.execute(sa.select(sa.literal(1)).where(of, table.c.person == person).limit(1)).first()
+            for table, of in (
+                *((table, table.c.session_id == number) for table in map(_table, (ConsentRow, InviteRow))),
+                *((table, table.c.session == key) for table in map(_table, (KeyRow, SocketTicketRow))),
+            )
+        )
+
+
+def _table(kind: Any) -> sa.Table:
+    table: sa.Table = kind.__table__
+    return table
+
+
+def require_part(database: Database, log: Log, keys: Sequence[str], person: str) -> None:
     """Raise ``NoPart`` if a person did nothing in any of some sessions; as ``has_part``."""
-    if not any(has_part(log, key, person) for key in keys):
+    if not any(has_part(database, log, key, person) for key in keys):
         raise _no_part(keys[0], person)
 
 
@@ -228,5 +250,5 @@ def _forget_beside(connection: Connection, session: int, key: str, person: str, 
             .where(table.c.session_id == session, table.c.person == person)
             .values(person=alias)
         )
-    keys: sa.Table = KeyRow.__table__  # type: ignore[attr-defined]
-    connection.execute(sa.delete(keys).where(keys.c.session == key, keys.c.person == person))
+    for access in map(_table, (KeyRow, SocketTicketRow)):
+        connection.execute(sa.delete(access).where(access.c.session == key, access.c.person == person))
