@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sandbox.embeddings import Embedder
 from sandbox.memory import Memory, Recalled
 from sandbox.seeds import draw
-from sandbox.society import Society
+from sandbox.society import Society, recall_distance
 
 
 class Recollection:
@@ -51,7 +51,7 @@ class Recollection:
     async def recall(self, question: str, seats: Iterable[str]) -> dict[str, Recalled]:
         """What each seat remembers that is near enough to ``question``; seats without such are left out."""
         (vector,) = await self._embedder.embed([question])
-        limit = self._society.rules.max_distance
+        limit = self._society.rules.max_distance or recall_distance(self._society.embedding)
         found = ((seat, self._memories[seat].recall(vector, limit)) for seat in seats)
         return {seat: recalled for seat, recalled in found if recalled}
 

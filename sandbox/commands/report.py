@@ -157,10 +157,13 @@ def totals(records: Sequence[InteractionRecord], started: float) -> str:
     ratings = sum(len(record.ratings) for record in records)
     unparsed = sum(record.unparsed() for record in records)
     cost = sum(record.cost() for record in records)
+    drafts = [record.draft for record in records if record.draft]
+    recalled = sum(draft.recalled is not None for draft in drafts)
     said = (
         f"{len(records)} interactions, {calls} calls, "
         f"{prompt:,} prompt and {completion:,} completion tokens, "
-        f"{time.monotonic() - started:.1f} s; {ratings} ratings, {unparsed} unparsed; {failed} failed turns"
+        f"{time.monotonic() - started:.1f} s; {ratings} ratings, {unparsed} unparsed; "
+        f"{recalled} of {len(drafts)} drafts recalled a memory; {failed} failed turns"
     )
     return f"{said}; ${cost:.4f}." if cost else f"{said}."
 

@@ -168,7 +168,7 @@ def test_the_stored_form_is_short() -> None:
 def test_what_describes_the_society_is_written_out() -> None:
     """Defaults may change in a later version; a stored society must not."""
     society = json.loads(ev.dump(ev.SessionCreated(society=small_society())))["society"]
-    assert society["rules"]["max_distance"] == 0.3
+    assert society["rules"]["max_distance"] == 0.6
     assert society["agents"][0]["active"] is True
     assert set(society["rubric"]) == set(Rubric.model_fields)
     assert json.loads(ev.dump(ev.RubricChanged(rubric=Rubric())))["rubric"]["scale"] == {"low": 1, "high": 7}

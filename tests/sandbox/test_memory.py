@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import small_society
+from support import run_session, small_society
 
+from sandbox import events as ev
+from sandbox.blueprint import read_society, society_from_text
 from sandbox.embeddings import MINILM_PACKAGE, CachedEmbedder, Embedder, HashedEmbedder, embedder
 from sandbox.errors import SocietyError
 from sandbox.memory import Memory, Vector
 from sandbox.recollection import Recollection
+from sandbox.running import Store
 from sandbox.society import PriorMemory, Rules, Society
 
 words = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -263,3 +267,39 @@ def test_minilm_brings_questions_of_one_meaning_near() -> None:
     assert all(float(asked @ other) < 0.2 for other in far)
     (alone,) = vectors([question], embedder("local/minilm"))
     assert float(alone @ asked) == pytest.approx(1, abs=1e-4)  # padding in a batch changes nothing
+
+
+@pytest.mark.parametrize(
+    ("embedding", "distance"), [("hashed", 0.6), ("local/minilm", 0.6), ("litellm/x/y", 0.5)]
+)
+def test_how_near_is_near_enough_belongs_to_the_embedding(embedding: str, distance: float) -> None:
+    assert small_society(embedding=embedding).rules.max_distance == distance
+    assert small_society(embedding=embedding, rules=Rules(max_distance=0.3)).rules.max_distance == 0.3
+
+
+def test_bundled_questions_recall_bundled_memories() -> None:
+    society = read_society("village")
+    remembered = recollection(society)
+    asyncio.run(remembered.seed())
+    names = [agent.name for agent in society.agents]
+    found = [asyncio.run(remembered.recall(question.text, names)) for question in society.questions]
+    share = sum(map(len, found)) / (len(names) * len(found))
+    assert 0.3 < share < 0.9, share
+
+
+def test_presets_change_what_a_seat_is_reminded_of(tmp_path: Path) -> None:
+    """Two societies that differ only in their preset, with agents that say what they were told."""
+
+    def drafts(preset: str) -> list[str]:
+        text = (
+            f'name = "p"\nobservers = []\n[topology]\nrows = 2\ncolumns = 2\n'
+            f'[agents]\nmodel = "scripted/echo"\npreset = "{preset}"\n'
+        )
+        store = Store.open(str(tmp_path / "presets.db"))
+        events = run_session(store, society_from_text(text, "p"))
+        told = [e for e in events if isinstance(e, ev.MessagePosted) and e.role == "draft"]
+        assert any(draft.recalled for draft in told)
+        return sorted(draft.text for draft in told)
+
+    assert drafts("all_good") == drafts("all_good")
+    assert drafts("all_good") != drafts("all_bad")
