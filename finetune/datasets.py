@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from finetune.groups import Group
 from finetune.selecting import Parts, Report
 from sandbox.errors import UserError
+from sandbox.output import make_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CARD = "card.json"
@@ -133,7 +134,7 @@ class building:  # noqa: N801 - used like a function
         self._place = place
 
     def __enter__(self) -> Path:
-        self._place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._place.parent)
         self._workshop = Path(tempfile.mkdtemp(prefix=f".{self._place.name}-", dir=self._place.parent))
         return self._workshop
 

@@ -18,6 +18,7 @@ from finetune.settings import TrainingOptions
 from sandbox.errors import UserError
 from sandbox.models import weights
 from sandbox.models.spec import Family, parse
+from sandbox.output import make_folder
 
 PLAN = "plan.json"
 LOCK = "lock"
@@ -107,7 +108,7 @@ def check(job: Job, plan: dict[str, Any], resume: bool) -> None:
 @contextmanager
 def alone(run: Path, told: str = "") -> Iterator[None]:
     """The run folder, for one process at a time. Raises ``UserError``, as ``told``, while another has it."""
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     if not is_first() or sys.platform == "win32":
         yield
         return

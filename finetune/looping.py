@@ -29,6 +29,7 @@ from finetune.making import Selection
 from finetune.settings import TrainingOptions
 from sandbox.errors import UserError
 from sandbox.models.spec import base_of
+from sandbox.output import make_folder
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.society import Society
@@ -115,7 +116,7 @@ def begin(store: Store, settings: Settings, loop: Loop) -> State:
                 f"There is a dataset, training or adapter '{made}' already. Choose another --name."
             )
     evaluations.require_free(store.database, loop.name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     state = State(loop=loop)
     _keep(settings, state)
     return state

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+# Never through a link that another user put there, and no waiting for the reader of a pipe.
+_NOT_ANOTHERS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _PROGRAMS = (
     ("pbcopy",),
     ("wl-copy",),
@@ -34,9 +36,7 @@ async def copy(
         Path(tempfile.gettempdir()) / f"sandbox-copied-{os.getuid() if hasattr(os, 'getuid') else 'text'}.txt"
     )
     try:
-        descriptor = os.open(
-            file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600
-        )
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NOT_ANOTHERS, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogatepass") as kept:
             kept.write(text)
         kept_at = f" It is in {file}, too."

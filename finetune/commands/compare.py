@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--afresh", is_flag=True, help="Run the society again without it, too.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="Stop a society that costs more.")
 @click.option("--name", help="The comparison's name (default: after the time).")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The folder of the report.")
 @click.option("--resume", metavar="NAME", help="Go on with a comparison that was interrupted, or 'last'.")
 @with_json
 @with_store

@@ -35,6 +35,7 @@ from sandbox.commands.console import (
     with_yes,
 )
 from sandbox.errors import UserError
+from sandbox.output import writing
 from sandbox.settings import Settings
 from sandbox.store import lineage
 from sandbox.text import printable
@@ -287,11 +288,8 @@ def export(
         publishing.export(found, form, part, Pairing(margin=margin), sys.stdout, names=names)
         return
     else:
-        try:
-            with out.open("w", encoding="utf-8") as file:
-                count = publishing.export(found, form, part, Pairing(margin=margin), file, names=names)
-        except OSError as error:
-            raise UserError(f"'{out}' can't be written: {error.strerror}.") from error
+        with writing(out) as file:
+            count = publishing.export(found, form, part, Pairing(margin=margin), file, names=names)
     click.echo(f"{counted(count, 'row')} of {form} written to {out}", err=True)
 
 

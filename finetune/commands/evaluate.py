@@ -86,7 +86,7 @@ def _suites_told() -> str:
     help="Precision; float32 gives lm-eval's figures.",
 )
 @click.option("--name", help="The evaluation's name (default: after the time).")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The folder of the report.")
 @click.option("--resume", metavar="NAME", help="Go on with an evaluation that was interrupted, or 'last'.")
 @with_json
 @with_store
@@ -194,7 +194,7 @@ def list_evaluations(as_json: bool, settings: Settings) -> None:
 
 @evaluations.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The folder of the report.")
 @with_json
 @with_store
 def show(names: tuple[str, ...], out: Path | None, as_json: bool, settings: Settings) -> None:

@@ -58,7 +58,7 @@ from sandbox.text import printable
 @click.option("--recent", is_flag=True, help="Train on the newest society only, in place of all so far.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="What each society may cost.")
 @with_training
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The folder of the report.")
 @click.option("--resume", metavar="NAME", help="Go on with a loop that was interrupted, or 'last'.")
 @with_json
 @with_store

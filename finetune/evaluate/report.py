@@ -24,6 +24,7 @@ from sandbox.bootstrap import LEAST
 from sandbox.figures import Figures, tables, verdict
 from sandbox.models.spec import base_of, parse
 from sandbox.monitored import Monitors
+from sandbox.output import make_folder, write_text
 from sandbox.store.evaluations import Measured
 from sandbox.text import printable
 
@@ -325,17 +326,18 @@ def html(report: Report) -> str:
 
 
 def write(report: Report, folder: Path) -> None:
-    """Write ``report.json``, ``report.md`` and ``report.html`` into a folder, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``report.json``, ``report.md`` and ``report.html`` into a folder, each whole or not at all.
+
+    Raises ``UserError`` if they can't be written.
+    """
+    make_folder(folder)
     texts = {
         "report.json": report.model_dump_json(indent=1) + "\n",
         "report.md": markdown(report),
         "report.html": html(report),
     }
     for name, text in texts.items():
-        half = folder / f".{name}.half"
-        half.write_text(text, "utf-8")
-        half.replace(folder / name)
+        write_text(folder / name, text)
 
 
 def _render(template: str, report: Report, *, autoescape: bool, **more: Any) -> str:

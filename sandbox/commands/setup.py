@@ -19,6 +19,7 @@ from sandbox.blueprint import examples
 from sandbox.commands.console import counted, print_json, safe, terminal, with_json, with_store
 from sandbox.embeddings import MINILM_PACKAGE
 from sandbox.errors import SandboxError, UserError
+from sandbox.output import write_text
 from sandbox.settings import Settings, provider_keys
 
 _ENOUGH_DISK = 2_000_000_000
@@ -35,13 +36,9 @@ def init(path: Path, example: str, force: bool) -> None:
         raise UserError(f"There is no example '{example}'. There are: {', '.join(bundled)}.")
     if path.is_dir():
         path /= "society.toml"
-    try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(bundled[example])
-    except FileExistsError:
-        raise UserError(f"'{path}' exists. Choose another name, or write over it with --force.") from None
-    except OSError as error:
-        raise UserError(f"'{path}' can't be written: {error.strerror}.") from error
+    if path.exists() and not force:
+        raise UserError(f"'{path}' exists. Choose another name, or write over it with --force.")
+    write_text(path, bundled[example])
     click.echo(f"{path} is written. Look at it, then: sandbox run {path}")
 
 

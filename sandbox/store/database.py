@@ -147,6 +147,8 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> Engine:
                 f"The folder of the database '{url.database}' can't be made ({error.strerror}). "
                 "Choose another place with --db."
             ) from error
+        if Path(url.database).exists() and not Path(url.database).is_file():
+            raise UserError(f"The database '{url.database}' is not a file. Choose another place with --db.")
     engine = sa.create_engine(url, connect_args={"timeout": busy_timeout_ms / 1000})
 
     @event.listens_for(engine, "connect")

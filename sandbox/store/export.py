@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 
 from sandbox.errors import UserError
 from sandbox.events import dump
+from sandbox.output import writing
 from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS, Log
 from sandbox.store.tables import InteractionRow, MessageRow, ModelCallRow, RatingRow, RubricRow, SeatRow
@@ -37,26 +37,18 @@ def export(
 ) -> int:
     """Write ``what`` of a session to ``target`` (standard output, if None); returns the number of rows.
 
-    A file appears whole or not at all. Raises ``UserError`` if it can't be written.
+    Raises ``UserError`` if it can't be written.
     """
     rows = _events(log, key) if what == "events" else _table_rows(database, key, what)
     if target is None:
         if form == "parquet":
             raise UserError("Parquet needs a file. Name one with --out FILE.")
         return _write_text(rows, form, stdout, _columns(what))
-    part = target.with_name(f".{target.name}.part")
-    try:
-        if form == "parquet":
-            count = _write_parquet(rows, part, what)
-        else:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                count = _write_text(rows, form, file, _columns(what))
-        os.replace(part, target)  # noqa: PTH105 - atomic on every system
-    except OSError as error:
-        raise UserError(f"'{target}' can't be written: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return count
+    if form == "parquet":
+        with writing(target, "bytes") as file:
+            return _write_parquet(rows, file, what)
+    with writing(target) as file:
+        return _write_text(rows, form, file, _columns(what))
 
 
 def _events(log: Log, key: str) -> Iterator[dict[str, Any]]:
@@ -112,13 +104,13 @@ def _opened(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_parquet(rows: Iterator[dict[str, Any]], path: Path, what: What) -> int:
+def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], what: What) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
     schema = pa.schema([(name, _arrow_type(pa, what, name)) for name in _columns(what)])
     count = 0
-    with parquet.ParquetWriter(str(path), schema) as writer:
+    with parquet.ParquetWriter(file, schema) as writer:
         batch: list[dict[str, Any]] = []
         for row in rows:
             batch.append(row)
