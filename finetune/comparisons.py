@@ -128,7 +128,7 @@ class _Comparing:
             self._out.dropped["ratings that could not be read"] += 1
             return False
         is_person = _is_persons(rating)
-        if rating.step.startswith("rate.") and not is_person and not self._choice.with_peers:
+        if rating.rated_as == "peer" and not is_person and not self._choice.with_peers:
             return False
         wanted = self._choice.raters
         return wanted == "all" or is_person == (wanted == "people")

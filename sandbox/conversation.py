@@ -6,7 +6,6 @@ clock or database.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -25,13 +24,6 @@ PERSON = "person"
 """Who speaks or rates when no seat does."""
 HISTORY = 8
 """How many earlier exchanges an agent is reminded of."""
-
-
-def is_person_name(name: str) -> bool:
-    """Whether a person may be called so: 1–32 letters, marks, digits and " .'_-", a letter first."""
-    kinds = [unicodedata.category(sign)[0] for sign in name]
-    plain = all(kind in "LMN" or sign in " .'_-" for kind, sign in zip(kinds, name, strict=True))
-    return 1 <= len(name) <= 32 and kinds[0] == "L" and plain and name == name.strip()
 
 
 class Exchange(NamedTuple):
@@ -183,6 +175,7 @@ def judge(judgement: Judgement) -> Course:
         step,
         outcome,
         rater=rater.name,
+        role="judge",
         target=judgement.target,
         dimension=judgement.dimension,
         rubric=rubric,
@@ -214,6 +207,7 @@ def vote(
                 interaction=interaction,
                 step=f"judge.{rater}.{dimension}",
                 rater=rater,
+                role="judge",
                 target=target,
                 dimension=dimension,
                 value=value,

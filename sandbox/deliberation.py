@@ -227,6 +227,7 @@ def _judged(plan: Plan, answered: Answered, role: str, opinions: list[Opinion]) 
         answered.step,
         answered.outcome,
         rater=rater,
+        role="peer" if kind == "rate" else "observer",
         target=f"{plan.interaction}.{role}",
         dimension=dimension,
         rubric=plan.rubric,

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from sandbox.exchange import FailureKind, Purpose, Usage
+from sandbox.names import normal
 from sandbox.ratings import Method, UnparsedReason
 from sandbox.rubric import Rubric, Scale
 from sandbox.society import Absence, Human, ModelSpec, Seed, Society
@@ -20,6 +21,8 @@ from sandbox.society import Absence, Human, ModelSpec, Seed, Society
 InteractionKind = Literal["deliberation", "answer", "chat", "rating"]
 InteractionOutcome = Literal["revised", "unrevised", "answered", "failed"]
 MessageRole = Literal["draft", "revision", "answer", "message"]
+RaterRole = Literal["peer", "observer", "judge"]
+"""Peers rate drafts in a deliberation, observers drafts and revisions; a judge rates whatever was said."""
 PauseReason = Literal["paused", "stopped", "budget", "error"]
 
 
@@ -211,6 +214,7 @@ class RatingGiven(_Event):
     interaction: int
     step: str
     rater: str
+    role: RaterRole | None = None
     target: str
     dimension: str
     value: float | None = None
@@ -224,6 +228,14 @@ class RatingGiven(_Event):
     recalled: str | None = None
     usage: Usage | None = None
     person: str | None = None
+
+    @property
+    def rated_as(self) -> RaterRole | None:
+        """In which role it was given; read off the step in logs from before ``role`` was there."""
+        return self.role or _ROLE_OF_STEP.get(self.step.partition(".")[0])
+
+
+_ROLE_OF_STEP: dict[str, RaterRole] = {"rate": "peer", "observe": "observer", "judge": "judge"}
 
 
 class TurnFailed(_Event):
@@ -309,5 +321,18 @@ def dump(event: Event) -> str:
 
 
 def load(payload: str) -> Event:
-    """The event that ``dump`` wrote. Raises ``pydantic.ValidationError`` for anything else."""
-    return EVENT.validate_json(payload)
+    """The event that ``dump`` wrote, names in NFC. Raises ``pydantic.ValidationError`` for anything else."""
+    event = EVENT.validate_json(payload)
+    return event if payload.isascii() else _with_normal_names(event)
+
+
+def _with_normal_names(event: Event) -> Event:
+    """The event as it would be stored today; those before had people's names as they came."""
+    update: dict[str, Any] = {}
+    for field in ("seat", "rater", "person", "author", "step", "target", "to"):
+        match getattr(event, field, None):
+            case str() as name if normal(name) != name:
+                update[field] = normal(name)
+            case tuple() as names if any(normal(name) != name for name in names):
+                update[field] = tuple(map(normal, names))
+    return event.model_copy(update=update) if update else event

@@ -14,9 +14,10 @@ from contextlib import suppress
 from typing import Protocol
 
 from sandbox import events as ev
-from sandbox.conversation import is_person_name
+from sandbox.conversation import PERSON
 from sandbox.errors import SessionError
 from sandbox.exchange import Failure, Outcome, Reply, Request
+from sandbox.names import is_person_name, looks_like
 from sandbox.progress import Occupant, Progress
 from sandbox.ratings import Rating
 from sandbox.society import Absence, Agent, Human
@@ -147,12 +148,11 @@ class People:
         society, progress = self._progress.society, self._progress
         if society.seat(human.name):
             raise SessionError(f"There is a seat '{human.name}' already. Choose another name.")
-        present = (occupant.person for occupant in progress.people.values())
-        if human.name.casefold() in {
-            name.casefold() for name in (*present, *progress.authors.values(), *joined)
-        }:
+        persons = {*progress.persons, *joined}
+        if human.name in persons or looks_like(human.name, persons):
             raise SessionError(
-                f"'{human.name}' is a person here; a seat can't have their name. Choose another."
+                f"'{human.name}' is a person here, or looks like one; a seat can't have their name. "
+                "Choose another."
             )
         placed = human.model_copy(update={"place": society.topology.size + len(society.humans)})
         try:
@@ -224,8 +224,18 @@ class People:
                 "A person's name begins with a letter and goes on with letters, digits, spaces and .'_-, "
                 "32 characters at most."
             )
-        if name.casefold() in {seat.name.casefold() for seat in self._progress.society.seats()}:
-            raise SessionError(f"'{name}' is a seat; a person can't act under its name. Choose another.")
+        seats = [seat.name for seat in self._progress.society.seats()]
+        if seat := name if name in seats else looks_like(name, seats):
+            raise SessionError(
+                f"'{name}' is a seat, or looks like the seat '{seat}'; a person can't act under its name. "
+                "Choose another."
+            )
+        persons = self._progress.persons
+        if name not in persons and (other := looks_like(name, {PERSON, *persons})):
+            raise SessionError(
+                f"'{name}' looks like '{other}', who is here already. If that is you, write it the same way; "
+                "else choose another name."
+            )
 
     def check_not_own(self, target: str, person: str) -> None:
         """Raise ``SessionError`` if the person wrote the message themselves."""

@@ -79,6 +79,7 @@ class Progress:
     """See the module. ``revised`` lists (seat, question, revision) in the order they are remembered.
 
     ``people`` maps a seat to who sits there; ``authors`` a message that a person wrote to that person;
+    ``persons`` are all who have acted by a name;
     ``models_before`` a seat to the models that it can be rolled back to, the last one first to go.
     ``until`` is the round after which the run is to pause, ``budget`` what was allowed since the beginning.
     """
@@ -96,6 +97,7 @@ class Progress:
     chats: dict[str, list[Exchange]] = field(default_factory=dict)
     people: dict[str, Occupant] = field(default_factory=dict)
     authors: dict[str, str] = field(default_factory=dict)
+    persons: set[str] = field(default_factory=set)
     models_before: dict[str, list[str]] = field(default_factory=dict)
     cost: float = 0.0
     budget: float | None = None
@@ -103,6 +105,8 @@ class Progress:
 
     def apply(self, event: ev.Event) -> None:
         """Take one more event into account; events come in the order of the log."""
+        if person := getattr(event, "person", None):
+            self.persons.add(person)
         match event:
             case ev.RatingGiven() | ev.MessagePosted() | ev.TurnFailed():  # the most frequent first
                 self._answer(event)
@@ -126,8 +130,6 @@ class Progress:
                     opened.awaited[event.step] = event
             case ev.SeatTaken() | ev.SeatReturned() | ev.SeatAdded() | ev.SeatChanged():
                 self._seat(event)
-            case ev.SessionCreated() | ev.ReactionGiven():
-                pass
 
     def _run(self, event: ev.RunPaused | ev.RunResumed | ev.RunFinished | ev.SessionForked) -> None:
         match event:
@@ -176,6 +178,8 @@ class Progress:
             started = interaction.started
             if event.person or event.step == "message":
                 self.authors[event.message] = event.person or event.seat
+                if self.society.seat(event.seat) is None:
+                    self.persons.add(event.seat)
             if event.role == "revision":
                 self._pending[event.interaction] = _Revision(event.seat, started.question, event.text)
             if event.step == "message":

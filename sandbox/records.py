@@ -36,7 +36,7 @@ class InteractionRecord:
 
     def peer_ratings(self) -> list[ev.RatingGiven]:
         """The peers' ratings of the draft, in the peers' order."""
-        given = {rating.rater: rating for rating in self.ratings if rating.step.startswith("rate.")}
+        given = {rating.rater: rating for rating in self.ratings if rating.rated_as == "peer"}
         return [given[peer] for peer in self.peers if peer in given]
 
     def observed(self, role: str, dimension: str) -> float | None:
@@ -45,9 +45,7 @@ class InteractionRecord:
         return mean(
             rating.value
             for rating in self.ratings
-            if rating.target == target
-            and rating.dimension == dimension
-            and rating.step.startswith("observe.")
+            if rating.target == target and rating.dimension == dimension and rating.rated_as == "observer"
         )
 
     def peers_mean(self) -> float | None:

@@ -165,8 +165,10 @@ class _Reader:
 
 
 def _asked(event: ev.RatingGiven) -> Asked:
-    kind = event.step.partition(".")[0]
-    return "peer" if kind == "rate" else "observer" if kind == "observe" else ""
+    match event.rated_as:
+        case "peer" | "observer" as role:
+            return role
+    return ""
 
 
 def _bare(spec: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sandbox import events as ev
+from sandbox.names import normal
 
 WITHDRAWN = "[withdrawn]"
 PSEUDONYM = re.compile(r"withdrawn-\d+")
@@ -29,6 +30,28 @@ def withdraw(events: Sequence[ev.Event], person: str, alias: str) -> dict[int, e
         if told != event:
             changed[place] = told
     return changed
+
+
+def mentions(events: Iterable[ev.Event], person: str) -> list[str]:
+    """The ids of messages, ratings and questions that have a name in their words, in the log's order.
+
+    A question's id is that of its interaction. Upper and lower case are one; parts of words don't count.
+    """
+    name = re.compile(rf"(?<!\w){re.escape(normal(person))}(?!\w)", re.IGNORECASE)
+    found: dict[str, None] = {}
+    for event in events:
+        match event:
+            case ev.MessagePosted():
+                place, words = event.message, event.text
+            case ev.RatingGiven():
+                place, words = f"{event.interaction}.{event.step}", f"{event.reason}\n{event.raw}"
+            case ev.InteractionStarted():
+                place, words = str(event.interaction), event.question
+            case _:
+                continue
+        if name.search(normal(words)):
+            found[place] = None
+    return list(found)
 
 
 def alias_for(events: Iterable[ev.Event]) -> str:

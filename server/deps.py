@@ -9,8 +9,9 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
-from sandbox.conversation import PERSON, is_person_name
+from sandbox.conversation import PERSON
 from sandbox.errors import UserError
+from sandbox.names import is_person_name, normal
 from server.auth import Identity, Unauthorized
 from server.services import Services
 
@@ -66,6 +67,7 @@ def person_of(connection: HTTPConnection, who: Identity, named: str | None = Non
     name = named or _in_header(connection)
     if name is None:
         return PERSON
+    name = normal(name)
     if not is_person_name(name):
         raise UserError(
             f"'{name[:40]}' can't be a person's name. Use letters, digits, spaces and .'_-, 32 at most."

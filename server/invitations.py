@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sandbox.conversation import is_person_name
 from sandbox.errors import UserError
+from sandbox.names import is_person_name, looks_like
 from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS
 from sandbox.store.tables import ConsentRow, InviteRow
@@ -49,8 +49,8 @@ def invite(database: Database, session: str, wanted: CreateInvite) -> NewInvite:
         if person is not None and not wanted.again:
             _check_free(connection, number, session, person)
         elif person is not None:  # as they are written here
-            known = {name.casefold(): name for name in _people(connection, session)}
-            person = known.get(person.casefold(), person)
+            known = _people(connection, session)
+            person = person if person in known else looks_like(person, known) or person
         values = {
             "session_id": number,
             "digest": digest(ticket),
@@ -177,7 +177,7 @@ def _people(connection: sa.Connection, session: str) -> list[str]:
 
 
 def _check_free(connection: sa.Connection, number: int, session: str, person: str) -> None:
-    """Raise ``UserError`` if somebody has the name, or is invited by it. Upper and lower case are one."""
+    """Raise ``UserError`` if somebody has the name or one that looks like it, or is invited by it."""
     invited = sa.select(INVITES.c.person).where(
         INVITES.c.session_id == number,
         INVITES.c.person.is_not(None),
@@ -185,9 +185,9 @@ def _check_free(connection: sa.Connection, number: int, session: str, person: st
         sa.or_(INVITES.c.expires.is_(None), INVITES.c.expires > time.time()),
     )
     taken = {*_people(connection, session), *connection.execute(invited).scalars()}
-    if person.casefold() in {name.casefold() for name in taken}:
+    if other := person if person in taken else looks_like(person, taken):
         raise UserError(
-            f"There is a '{person}' here already. Choose another name; to invite the same person once more, "
+            f"There is a '{other}' here already. Choose another name; to invite the same person once more, "
             "say 'again'."
         )
 

@@ -21,6 +21,7 @@ from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sandbox.errors import UserError
+from sandbox.names import NormalName
 
 THEMES = {"dark": "textual-dark", "light": "textual-light", "contrast": "sandbox-contrast"}
 URL = "http://127.0.0.1:8000"
@@ -32,7 +33,7 @@ class AppSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     theme: str = "dark"
-    person: str | None = None
+    person: NormalName | None = None
     keys: dict[str, str] = Field(default_factory=dict)
     url: str = URL
     key: str | None = Field(default=None, repr=False)

@@ -37,6 +37,7 @@ from sandbox.store import sessions as stored
 from sandbox.store import withdrawal
 from sandbox.store.export import Format, What, export
 from sandbox.store.tables import SessionRow
+from sandbox.text import printable
 
 
 @click.group()
@@ -231,6 +232,11 @@ def forget(session: str, person: str, yes: bool, as_json: bool, settings: Settin
         for what, names in (("datasets", done.datasets), ("adapters", done.adapters)):
             if names:
                 click.echo(f"Marked {what}, which still hold it: {', '.join(names)}. Delete them.")
+        if done.mentions:
+            click.echo(
+                f"Others' words have the name {counted(len(done.mentions), 'time')}, and stay as they are: "
+                f"{', '.join(map(printable, done.mentions))}."
+            )
         if done.evaluations:
             told_of = ", ".join(done.evaluations)
             click.echo(

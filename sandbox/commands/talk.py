@@ -27,6 +27,7 @@ from sandbox.commands.prompting import prompted
 from sandbox.conversation import PERSON
 from sandbox.engine import Engine
 from sandbox.errors import ModelError, SessionError
+from sandbox.names import normal
 from sandbox.records import InteractionRecord, assemble
 from sandbox.running import Store, at_work
 from sandbox.settings import Settings, redactor
@@ -36,6 +37,11 @@ from sandbox.store.log import Handle
 
 T = TypeVar("T")
 DEFAULT = "village"
+
+
+def _in_nfc(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    return normal(name)
+
 
 with_place = click.option(
     "--in",
@@ -84,7 +90,14 @@ def ask(
 @click.option(
     "--to", "recipients", default="all", show_default=True, help="Seats, parted by commas, or 'all'."
 )
-@click.option("--from", "author", default=PERSON, show_default=True, help="Who speaks: a name or a seat.")
+@click.option(
+    "--from",
+    "author",
+    default=PERSON,
+    callback=_in_nfc,
+    show_default=True,
+    help="Who speaks: a name or a seat.",
+)
 @click.option("--model", metavar="SPEC", help="One model for all seats of a new session.")
 @with_place
 @with_json
@@ -129,7 +142,7 @@ def chat(
 @click.option("--seat", help="A seat that is to rate it.")
 @click.option("--value", type=float, help="Your own rating.")
 @click.option("--reason", default="", help="Why.")
-@click.option("--as", "rater", default=PERSON, show_default=True, help="Your pseudonym.")
+@click.option("--as", "rater", default=PERSON, callback=_in_nfc, show_default=True, help="Your pseudonym.")
 @with_json
 @with_store
 def rate(
@@ -262,7 +275,7 @@ def _print_answer(console: Console, record: InteractionRecord, handle: Handle) -
     if record.revision:
         console.print(safe(f"\n{record.seat}, revision:", "bold"))
         console.print(safe(record.revision.text))
-        criteria = dict.fromkeys(r.dimension for r in record.ratings if r.step.startswith("observe."))
+        criteria = dict.fromkeys(r.dimension for r in record.ratings if r.rated_as == "observer")
         told = ", ".join(
             f"{name} {change(record.observed('draft', name), record.observed('revision', name))}"
             for name in criteria

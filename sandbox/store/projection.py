@@ -124,6 +124,7 @@ def _rating(session_id: int, seq: int, event: ev.RatingGiven) -> Row:
         event.rubric,
         event.recalled,
         event.person,
+        event.rated_as,
     )
 
 

@@ -164,6 +164,7 @@ class RatingRow(Table, table=True):
     rubric: int
     recalled: str | None = _text(nullable=True)
     person: str | None = None
+    role: str | None = None
 
 
 class ModelCallRow(Table, table=True):

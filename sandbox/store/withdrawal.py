@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from sandbox.errors import LeaseLost, SessionError
 from sandbox.events import Event, SeatAdded, SeatReturned, SessionCreated, dump
+from sandbox.names import normal
 from sandbox.progress import fold
 from sandbox.store import evaluations, lineage
 from sandbox.store.database import Database
@@ -31,7 +32,7 @@ from sandbox.store.tables import (
     SeatRow,
     SocketTicketRow,
 )
-from sandbox.withdrawing import PSEUDONYM, alias_for, withdraw
+from sandbox.withdrawing import PSEUDONYM, alias_for, mentions, withdraw
 
 
 class NoPart(SessionError):
@@ -41,6 +42,7 @@ class NoPart(SessionError):
 class Withdrawn(NamedTuple):
     """What was changed: under which pseudonym, how many events; the datasets and adapters that are marked.
 
+    ``mentions`` are the ids of others' messages and ratings that have the name in their words, which stay.
     ``evaluations`` are those that looked at the session: measures of people's ratings are deleted from them,
     but their reports were written before.
     """
@@ -51,6 +53,7 @@ class Withdrawn(NamedTuple):
     datasets: list[str]
     adapters: list[str]
     evaluations: list[str]
+    mentions: list[str]
 
 
 class Forgotten(NamedTuple):
@@ -76,7 +79,7 @@ def forget(
     ``SessionError`` before anything is changed while one of them is being run (by a server only if it is
     not to be taken over), and ``NoPart`` if the person had no part in any.
     """
-    key = find(database, reference).key
+    key, person = find(database, reference).key, normal(person)
     done: dict[str, Withdrawn] = {}
     seen: set[str] = set()
     spared: list[str] = []
@@ -104,6 +107,7 @@ def has_part(database: Database, log: Log, key: str, person: str) -> bool:
 
     Raises ``SessionError`` for the name of a seat of it.
     """
+    person = normal(person)
     if PSEUDONYM.fullmatch(person):
         raise SessionError(f"'{person}' stands for somebody who was taken out already.")
     events = [recorded.event for recorded in log.read(key)]
@@ -138,7 +142,7 @@ def require_part(database: Database, log: Log, keys: Sequence[str], person: str)
 
 
 def _no_part(key: str, person: str) -> NoPart:
-    return NoPart(f"'{person}' had no part in session {key}. Names are told exactly as written.")
+    return NoPart(f"'{person}' had no part in session {key}. Write the name as it stands there.")
 
 
 @contextmanager
@@ -177,6 +181,7 @@ def _take_out(database: Database, log: Log, handle: Handle, person: str) -> With
             events += left
         alias = alias_for(events)
         changed = withdraw(events, person, alias)
+        named = mentions([changed.get(place, event) for place, event in enumerate(events)], person)
         for place, event in changed.items():
             _replace(connection, handle.id, place + 1, event)
         if any(isinstance(event, SeatAdded) and event.seat.name == person for event in events):
@@ -192,7 +197,7 @@ def _take_out(database: Database, log: Log, handle: Handle, person: str) -> With
         _forget_beside(connection, handle.id, handle.key, person, alias)
         datasets, adapters = lineage.flag(connection, handle.key, person, why)
         measured = evaluations.forget(connection, handle.key)
-    return Withdrawn(handle.key, alias, len(changed), datasets, adapters, measured)
+    return Withdrawn(handle.key, alias, len(changed), datasets, adapters, measured, named)
 
 
 def copies(database: Database, key: str) -> list[str]:

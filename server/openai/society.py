@@ -60,7 +60,7 @@ class Telling:
             case ev.RatingGiven():
                 rating = _rating(event)
                 self._ratings.append(rating)
-                if event.step.startswith("rate.") and event.value is not None:
+                if event.rated_as == "peer" and event.value is not None:
                     self._peers.append(event.value)
                 self._emit(Piece(0, "", {"stage": "rating", "rating": rating}))
             case ev.TurnFailed():
@@ -111,6 +111,7 @@ async def speak(asked: Asking, emit: Emit) -> Spoken:
 def _rating(event: ev.RatingGiven) -> dict[str, Any]:
     return {
         "rater": event.rater,
+        "role": event.rated_as,
         "target": event.target.partition(".")[2],
         "dimension": event.dimension,
         "value": event.value,

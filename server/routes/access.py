@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.errors import UserError
+from sandbox.names import looks_like
 from sandbox.store.database import Database
 from server import invitations
 from server.auth import TICKET_S, Unauthorized
@@ -160,5 +161,7 @@ async def _seats(services: Services, session: str) -> list[str]:
 
 
 def _check_not_seat(person: str | None, seats: list[str]) -> None:
-    if person is not None and person.casefold() in {seat.casefold() for seat in seats}:
-        raise UserError(f"'{person}' is a seat; a person can't act under its name. Choose another.")
+    if person is not None and (person in seats or looks_like(person, seats)):
+        raise UserError(
+            f"'{person}' is a seat, or looks like one; a person can't act under its name. Choose another."
+        )

@@ -17,6 +17,7 @@ from sandbox.blueprint import check, examples, read_society, society_from_text
 from sandbox.errors import SocietyError
 from sandbox.estimate import estimate
 from sandbox.monitored import Monitors
+from sandbox.names import normal
 from sandbox.society import Society
 from sandbox.societyfile import Overrides
 from sandbox.store import sessions
@@ -233,7 +234,7 @@ async def withdraw_person(
     were made from it are marked, and named here.
     """
     row = await found(services, session)
-    person = storable(person)
+    person = normal(storable(person))
     is_own = who.key is not None and person_of(request, who) == person
     who.check("join" if is_own else "run", row.key)
     runs_all = who.session is None and who.may("run")

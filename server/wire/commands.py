@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sandbox.names import NormalName
 from sandbox.rubric import Rubric
 from sandbox.society import Absence, ModelSpec, SeatName
 from sandbox.text import storable_in
 
 MAX_TEXT = 20_000
-PersonName = Annotated[str, Field(min_length=1, max_length=32)]
+PersonName = Annotated[NormalName, Field(min_length=1, max_length=32)]
 Words = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
 MessageId = Annotated[str, Field(pattern=r"^\d{1,9}\.[A-Za-z0-9_.-]{1,120}$", examples=["1.draft"])]
 

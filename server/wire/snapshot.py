@@ -267,7 +267,7 @@ def _step(view: Snapshot, event: ev.Step) -> None:
 
 
 def _observed(view: Snapshot, opened: OpenView, event: ev.RatingGiven) -> None:
-    if not event.step.startswith("observe.") or (event.value is None and event.unparsed is None):
+    if event.rated_as != "observer" or (event.value is None and event.unparsed is None):
         return  # not an observer's, or hidden from who looks
     role = event.target.partition(".")[2]
     for seat in view.seats:

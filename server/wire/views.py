@@ -106,6 +106,7 @@ class Withdrawal(BaseModel):
     """What taking somebody out of a session changed: ``alias`` stands for the name in so many events.
 
     ``datasets`` and ``adapters`` were made from it and still hold it: they are marked, and to be deleted;
+    ``mentions`` are the ids of others' messages and ratings that have the name in their words, which stay;
     ``evaluations`` looked at it, and their reports were written before.
     """
 
@@ -115,6 +116,7 @@ class Withdrawal(BaseModel):
     datasets: tuple[str, ...]
     adapters: tuple[str, ...]
     evaluations: tuple[str, ...]
+    mentions: tuple[str, ...] = ()
 
 
 class Withdrawals(BaseModel):

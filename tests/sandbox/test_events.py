@@ -98,6 +98,7 @@ WHOLE: tuple[ev.Event, ...] = (
         interaction=7,
         step="rate.S2",
         rater="S2",
+        role="peer",
         target="7.draft",
         dimension="wit",
         value=4.25,

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from support import run_session, small_society
 
 from sandbox import events as ev
-from sandbox.conversation import is_person_name
+from sandbox.names import is_person_name
 from sandbox.progress import fold
 from sandbox.running import Store
 from sandbox.society import Human
 from sandbox.store import sessions, withdrawal
 from sandbox.store.tables import ConsentRow, SocketTicketRow
-from sandbox.withdrawing import withdraw
+from sandbox.withdrawing import mentions, withdraw
 
 NAMES = st.from_regex(r"[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ0-9 .'_-]{0,31}", fullmatch=True).filter(is_person_name)
 OTHERS = [
@@ -153,6 +153,35 @@ def test_a_rating_of_a_renamed_message_still_points_at_it() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path / "exact.db"))
+
+
+def test_mentions_in_others_words_are_listed_and_stay(store: Store) -> None:
+    run_session(store, small_society(rounds=1))
+    row = sessions.find(store.database, "last")
+    handle = sessions.lease(store.database, row.key)
+    free = fold([recorded.event for recorded in store.log.read(row.key)]).next_interaction
+    rated = [event.model_copy(update={"interaction": free}) for event in of("J. Doe")[1:3]]
+    said = ev.InteractionStarted(interaction=free + 1, kind="chat", seat="Eve", question="Is J. DOE right?")
+    told = {"reply.S0": "No, j. doe is wrong.", "reply.S1": "J. Doeson is."}
+    replies = [
+        ev.MessagePosted(interaction=free + 1, step=step, seat=step[-2:], role="message", text=text)
+        for step, text in told.items()
+    ]
+    store.log.append_now(handle, [ev.SeatAdded(seat=Human(name="Guest", place=9)), *rated, said, *replies])
+    sessions.release(store.database, handle)
+    (done,) = withdrawal.forget(store.database, store.log, row.key, "J. Doe").done
+    assert done.mentions == [str(free + 1), f"{free + 1}.reply.S0"]
+    texts = [getattr(recorded.event, "text", "") for recorded in store.log.read(row.key)]
+    assert set(told.values()) <= set(texts)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("Ann", True), ("ann's", True), ("Anna", False), ("Joann", False), ("(Ann)", True), ("\u00c1nn", False)],
+)
+def test_a_mention_is_the_whole_name(words: str, found: bool) -> None:
+    event = ev.MessagePosted(interaction=1, step="draft", seat="S0", role="draft", text=f"So {words} said.")
+    assert mentions([event], "Ann") == (["1.draft"] if found else [])
 
 
 def test_who_joined_and_did_nothing_can_be_taken_out(store: Store) -> None:

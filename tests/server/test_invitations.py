@@ -55,7 +55,7 @@ def test_an_invitation_ends(guarded: Guarded) -> None:
         assert gone.status_code == 404
 
 
-@pytest.mark.parametrize("name", ["Ann", "ann", "ANN", "Ann "])
+@pytest.mark.parametrize("name", ["Ann", "ann", "ANN", "Ann ", "\u0410nn", "\uff21nn", "A\uff4en"])
 def test_two_people_never_look_the_same(guarded: Guarded, name: str) -> None:
     session, other = create(guarded.admin), create(guarded.admin)
     invitations.join(guarded.keys.database, Join(ticket=guarded.invited(session, person="Ann")))
@@ -69,6 +69,23 @@ def test_two_people_never_look_the_same(guarded: Guarded, name: str) -> None:
             "/api/v1/invites/join", json={"ticket": guarded.invited(other), "person": "Ann"}
         )
         assert elsewhere.status_code == 201
+
+
+def test_a_name_in_either_form_is_one_person(guarded: Guarded) -> None:
+    """Invited in one form of Unicode, invited again and taken out in the other."""
+    composed, apart = "J\u00f6rg", "Jo\u0308rg"
+    session = create(guarded.admin)
+    path = f"/api/v1/sessions/{session}"
+    first = guarded.invited(session, person=apart)
+    joined = invitations.join(guarded.keys.database, Join(ticket=first))
+    assert joined.person == composed
+    again = guarded.admin.post(f"{path}/invites", json={"person": apart, "again": True}).json()
+    assert again["person"] == composed
+    taken = guarded.admin.post(f"{path}/invites", json={"person": composed})
+    assert taken.status_code == 422
+    assert guarded.admin.delete(f"{path}/people/{apart}").status_code == 200
+    assert composed not in guarded.admin.get("/api/v1/keys").text
+    assert guarded.admin.delete(f"{path}/people/{composed}").status_code == 404
 
 
 def test_an_invitation_is_good_once_on_either_database(store: Store) -> None:

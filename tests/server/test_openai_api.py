@@ -207,6 +207,7 @@ def test_a_society_answers_with_its_revision_and_tells_how(server: Served, clien
     assert {r["target"] for r in told["ratings"]} == {"draft", "revision"}
     assert set(told["ratings"][0]) == {
         "rater",
+        "role",
         "target",
         "dimension",
         "value",
