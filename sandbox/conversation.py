@@ -20,6 +20,7 @@ from sandbox.prompts import form, introduction, render
 from sandbox.rubric import Rubric
 from sandbox.seeds import derive
 from sandbox.society import Agent, Lengths, Seat
+from sandbox.text import is_blank
 
 PERSON = "person"
 """Who speaks or rates when no seat does."""
@@ -28,9 +29,12 @@ HISTORY = 8
 
 
 def is_person_name(name: str) -> bool:
-    """Whether a person may be called so: 1–32 letters, marks, digits and " .'_-", a letter first."""
+    """Whether a person may be called so: 1–32 letters, marks, digits and " .'_-" with ink, a letter first."""
     kinds = [unicodedata.category(sign)[0] for sign in name]
-    plain = all(kind in "LMN" or sign in " .'_-" for kind, sign in zip(kinds, name, strict=True))
+    hidden = any(is_blank(sign) for sign in name if sign != " ")
+    plain = not hidden and all(
+        kind in "LMN" or sign in " .'_-" for kind, sign in zip(kinds, name, strict=True)
+    )
     return 1 <= len(name) <= 32 and kinds[0] == "L" and plain and name == name.strip()
 
 

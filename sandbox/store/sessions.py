@@ -20,7 +20,7 @@ from sandbox.society import Society
 from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS, Handle, Log
 from sandbox.store.tables import SessionRow
-from sandbox.text import printable, storable
+from sandbox.text import is_plain_name, printable, storable
 
 LEASE_SECONDS = 8.0
 _HOLDER = (
@@ -31,19 +31,16 @@ _HOLDER = (
 _SERVED = "served-"
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
-_JOINERS = re.compile("[\u200c\u200d]")
-"""Part of emoji, and of words in Persian and in Indic scripts."""
-
 
 def create(database: Database, log: Log, society: Society, *, lease: bool = True) -> Handle:
     """A new session of ``society``, leased to this process unless ``lease`` is off.
 
     Raises ``SocietyError`` for a name that would look like another.
     """
-    shown = printable(society.name)
-    if shown != _JOINERS.sub("", society.name):
+    if not is_plain_name(society.name):
         raise SocietyError(
-            f"The society's name '{shown}' holds characters that can't be seen. Take them out."
+            f"The society's name '{printable(society.name)}' holds characters that can't be seen, or nothing "
+            "that can. Take them out."
         )
     with database.writing() as connection:
         handle = _insert(connection, society, lease)
