@@ -167,7 +167,7 @@ class DirectModel:
 class HttpSessions:
     """The HTTP connections of this process, opened with the first call and closed by ``close``.
 
-    ``timeout_s`` is None where whoever calls bounds the time: two clocks for one call get in each other's way.
+    ``timeout_s`` is None where whoever calls bounds the time: two clocks for one call disagree.
     """
 
     def __init__(self, timeout_s: float | None = 300) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import socket
-import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,7 @@ from sqlalchemy.engine import Connection
 from sandbox.errors import LeaseLost, SessionError, SocietyError
 from sandbox.events import Event, SessionCreated, SessionForked
 from sandbox.society import Society
+from sandbox.store import processes
 from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS, Handle, Log
 from sandbox.store.tables import SessionRow
@@ -156,11 +156,14 @@ def release(database: Database, handle: Handle) -> None:
 
 
 def in_use(owner: str | None, until: float | None) -> bool:
-    """Whether a lease is held by a living process. A dead process of this host holds none."""
+    """Whether a lease is held by a running process. One of this host that has ended holds none."""
     if not owner or until is None or until < time.time():
         return False
-    host, pid, _ = owner.split(":")
-    return host != socket.gethostname() or _alive(int(pid))
+    host, pid, token = owner.split(":")
+    if host != socket.gethostname():
+        return True
+    _, _, since = token.partition("@")
+    return processes.is_running(int(pid), float(since) if since else None)
 
 
 def fork(
@@ -243,16 +246,5 @@ def _new_key(name: str) -> str:
 
 
 def _owner(served: bool = False) -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{_SERVED if served else ''}{secrets.token_hex(6)}"
-
-
-def _alive(pid: int) -> bool:
-    if sys.platform == "win32":
-        return True  # there, signal 0 is Ctrl-C; the lease runs out by itself
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    token = f"{_SERVED if served else ''}{secrets.token_hex(6)}@{processes.began():.2f}"
+    return f"{socket.gethostname()}:{os.getpid()}:{token}"
