@@ -26,6 +26,7 @@ from sandbox.prompts import form, introduction
 from sandbox.records import InteractionRecord, assemble
 from sandbox.rubric import Rubric, Scale
 from sandbox.society import Agent, Seat, Society
+from sandbox.text import is_blank
 from sandbox.withdrawing import PSEUDONYM, WITHDRAWN
 
 
@@ -186,7 +187,7 @@ class _Comparing:
         texts = [record.question, *(message.text for message in messages)]
         if any(text == WITHDRAWN for text in texts):
             self._out.dropped["withdrawn"] += 1
-        elif not all(text.strip() for text in texts):
+        elif any(map(is_blank, texts)):
             self._out.dropped["empty messages"] += 1
         else:
             return True

@@ -18,6 +18,7 @@ from sandbox.progress import Progress
 from sandbox.prompts import guest_introduction
 from sandbox.redaction import Redactor
 from sandbox.society import Agent, Lengths
+from sandbox.text import is_blank
 
 NUMBER = 0
 """The interaction's number in events that are not in the log."""
@@ -77,7 +78,7 @@ class Aside:
         """
         agent = self._courses.agent(seat)
         language = self._progress.society.rubric.language
-        wishes = "\n\n".join(m.content for m in messages if m.role == "system" and m.content.strip())
+        wishes = "\n\n".join(m.content for m in messages if m.role == "system" and not is_blank(m.content))
         talk = tuple(m for m in messages if m.role != "system")
         introduction = guest_introduction(language, agent, wishes)
         request = Request("answer", seat, "chat", (introduction, *talk), sampling, seed, format=format)

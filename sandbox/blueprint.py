@@ -37,7 +37,7 @@ from sandbox.societyfile import (
     QuestionsPart,
 )
 from sandbox.sources import BUNDLED, read_memories, read_questions
-from sandbox.text import storable
+from sandbox.text import is_blank, storable
 from sandbox.topology import Complete, Edges, Grid, Ring, Topology
 
 MAX_FILE_BYTES = 5_000_000
@@ -317,7 +317,7 @@ def _questions(part: QuestionsPart, folder: Path | None) -> tuple[Question, ...]
         raise SocietyError("[questions] has both a source and a list. Keep one of them.")
     if part.list:
         texts = dict.fromkeys(text.strip() for text in part.list)
-        questions = tuple(Question(text=text) for text in texts if text)
+        questions = tuple(Question(text=text) for text in texts if not is_blank(text))
         if not questions:
             raise SocietyError("questions.list holds blank questions only. Write some, or leave it out.")
     else:
@@ -326,10 +326,14 @@ def _questions(part: QuestionsPart, folder: Path | None) -> tuple[Question, ...]
 
 
 def check(society: Society) -> None:
-    """What only the whole shows: unreadable specs, too few questions, labels without memories.
+    """What only the whole shows: unreadable specs, blank or too few questions, labels without memories.
 
     Raises ``SocietyError``.
     """
+    texts = [question.text for question in society.questions]
+    texts += [text for memory in society.memories for text in (memory.question, memory.response)]
+    if any(map(is_blank, texts)):
+        raise SocietyError("A question, or a prior memory, holds nothing that can be seen. Leave it out.")
     for spec in society.models():
         parsed = parse(spec)
         if parsed.family == "scripted":

@@ -17,6 +17,13 @@ from sandbox.progress import Progress
 from sandbox.recollection import Recollection
 from sandbox.schedule import Schedule
 from sandbox.society import Agent, Observer, Seat, Society
+from sandbox.text import is_blank
+
+
+def check_text(text: str) -> None:
+    """Raise ``SessionError`` if nothing in a question or message can be seen."""
+    if is_blank(text):
+        raise SessionError("Nothing in the text can be seen. Write something.")
 
 
 class Courses:

@@ -15,7 +15,7 @@ from sandbox import events as ev
 from sandbox.amendments import Amendments
 from sandbox.aside import Aside
 from sandbox.conversation import PERSON
-from sandbox.courses import Courses
+from sandbox.courses import Courses, check_text
 from sandbox.deliberation import Course
 from sandbox.desk import Desk, Tray
 from sandbox.embeddings import Embedder
@@ -31,7 +31,7 @@ from sandbox.redaction import Redactor
 from sandbox.schedule import Schedule
 from sandbox.store.inbox import Receipt
 from sandbox.store.log import Handle, Log
-from sandbox.text import storable
+from sandbox.text import kept, storable
 
 Streamer = Callable[[int, str, str], None]
 """Called with interaction, step and a piece of text as it is generated. Pieces are not recorded."""
@@ -161,6 +161,7 @@ class Engine:
         first commit.
         """
         self._courses.agent(seat)
+        check_text(question)
         await self._prepare()
         number = self._numbers()
         started = self._courses.asked(number, None, storable(question), seat, society=society, person=person)
@@ -173,6 +174,7 @@ class Engine:
     ) -> int:
         """Send a message to some seats, who answer. Returns the interaction."""
         self._courses.check_talk(author, recipients)
+        check_text(text)
         await self._prepare()
         number = self._numbers()
         names = tuple(dict.fromkeys(recipients))
@@ -205,7 +207,7 @@ class Engine:
     ) -> int:
         """Record a person's rating of a message; a later one counts instead. Returns the interaction."""
         number = self._numbers()
-        course = self._courses.vote(number, target, dimension, value, storable(reason), rater)
+        course = self._courses.vote(number, target, dimension, value, kept(reason), rater)
         await self._drive(course, number, receipt)
         return number
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from sandbox.text import is_blank
+
 _MARKS = str.maketrans("", "", "\u200e\u200f")
 """The table of look-alikes sets signs that run from right to left between these."""
 
@@ -23,9 +25,12 @@ NormalName = Annotated[str, BeforeValidator(lambda name: normal(name) if isinsta
 
 
 def is_person_name(name: str) -> bool:
-    """Whether a person may be called so: 1–32 letters, marks, digits and " .'_-", a letter first."""
+    """Whether a person may be called so: 1–32 letters, marks, digits and " .'_-" with ink, a letter first."""
     kinds = [unicodedata.category(sign)[0] for sign in name]
-    plain = all(kind in "LMN" or sign in " .'_-" for kind, sign in zip(kinds, name, strict=True))
+    hidden = any(is_blank(sign) for sign in name if sign != " ")
+    plain = not hidden and all(
+        kind in "LMN" or sign in " .'_-" for kind, sign in zip(kinds, name, strict=True)
+    )
     return 1 <= len(name) <= 32 and kinds[0] == "L" and plain and name == name.strip()
 
 

@@ -7,6 +7,7 @@ from sandbox.exchange import Answered, Failure, Outcome, Reply, Usage
 from sandbox.memory import Recalled
 from sandbox.ratings import Rating, Unparsed, read_rating
 from sandbox.rubric import Rubric
+from sandbox.text import is_blank
 
 
 def posted(
@@ -20,7 +21,7 @@ def posted(
 ) -> ev.MessagePosted | ev.TurnFailed:
     """The event for an answer in words: posted, or failed (an empty text is a failure, not a message)."""
     outcome = answered.outcome
-    if isinstance(outcome, Reply) and not outcome.text.strip():
+    if isinstance(outcome, Reply) and is_blank(outcome.text):
         outcome = Failure("empty", "The reply had no text.", outcome.usage, outcome.person)
     if isinstance(outcome, Failure):
         return failed(interaction, answered.step, seat, outcome)

@@ -22,7 +22,7 @@ from sandbox.progress import Occupant, Progress
 from sandbox.ratings import Rating
 from sandbox.society import Absence, Agent, Human
 from sandbox.store.inbox import Receipt, each
-from sandbox.text import storable
+from sandbox.text import kept
 
 
 class Record(Protocol):
@@ -187,7 +187,7 @@ class People:
         awaited = self._theirs(interaction, step, person)
         if len(text) > MAX_TEXT:
             raise SessionError(f"An answer may have {MAX_TEXT:,} characters; this one has {len(text):,}.")
-        text = storable(text).strip()
+        text = kept(text).strip()
         if awaited.scale is None:
             if value is not None or not text:
                 raise SessionError("Words are wanted here, and no rating. Send a text.")

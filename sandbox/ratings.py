@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from sandbox import rating_words as words
 from sandbox.rubric import Scale
+from sandbox.text import is_blank
 
 Method = Literal["text", "structured", "likelihood", "human"]
 UnparsedReason = Literal[
@@ -76,7 +77,7 @@ def read_rating(text: str, scale: Scale) -> Rating | Unparsed:
         if scale.holds(value) and not words.LABELLED.search(after):
             return Rating(float(value), _tidy(quick["before"] or after), "text")
     visible = words.INVISIBLE.sub("", text).strip()
-    if not visible:
+    if is_blank(visible):
         return Unparsed("empty", "", "text")
     body = unicodedata.normalize("NFC", _answer(visible)[-_LONGEST_READ:])
     if not body.strip():
@@ -97,7 +98,7 @@ def read_rating(text: str, scale: Scale) -> Rating | Unparsed:
 
 def read_structured(text: str, scale: Scale) -> Rating | Unparsed:
     """The rating of a reply that had to be JSON; anything else is malformed, however readable."""
-    if not text or not text.strip():
+    if not text or is_blank(text):
         return Unparsed("empty", "", "structured")
     data = _load(text)
     if data is None:

@@ -6,10 +6,11 @@ import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sandbox.errors import UserError
@@ -38,6 +39,11 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=32, ge=1, le=1024)
     openai_key: SecretStr | None = None
     openai_base: str | None = None
+
+    @field_validator("device", "dtype", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: Any) -> Any:
+        return value.strip().lower() if isinstance(value, str) else value
 
     def trusts(self, base: str) -> bool:
         """Whether ``openai_key`` may be sent to the endpoint ``base``: the one named with it, or one here.

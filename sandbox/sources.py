@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from sandbox.errors import MissingExtra, SocietyError
 from sandbox.society import PriorMemory, Question
-from sandbox.text import storable
+from sandbox.text import is_blank, storable
 
 BUNDLED = "bundled"
 HUB_PREFIX = "hf:"
@@ -42,7 +42,7 @@ def read_questions(source: str, folder: Path | None = None) -> tuple[Question, .
     questions: dict[str, Question] = {}
     for where, row in texts:
         text = storable(_field(row, _QUESTION_KEYS, where)).strip()
-        if text and text not in questions:
+        if not is_blank(text) and text not in questions:
             try:
                 questions[text] = Question(text=text, topic=storable(str(row.get("topic") or "")))
             except ValidationError as error:

@@ -20,7 +20,11 @@ import click
 @click.option(
     "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings, as a TOML file."
 )
-@click.option("--log-format", type=click.Choice(["console", "json"]), help="Logs for people, or as JSON.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"], case_sensitive=False),
+    help="Logs for people, or as JSON.",
+)
 def serve(
     society: str | None,
     host: str | None,
@@ -233,7 +237,7 @@ def _keys(db: str | None) -> tuple[Any, Any]:
     "scopes",
     multiple=True,
     required=True,
-    type=click.Choice(["watch", "join", "ask", "run", "admin"]),
+    type=click.Choice(["watch", "join", "ask", "run", "admin"], case_sensitive=False),
     help="What it is good for; may be given several times.",
 )
 @click.option("--session", help="Good for this session only.")

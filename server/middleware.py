@@ -34,8 +34,8 @@ class Guard:
         self, app: ASGIApp, *, hosts: tuple[str, ...], origins: tuple[str, ...], max_body: int
     ) -> None:
         self._app = app
-        self._hosts = frozenset(hosts)
-        self._origins = frozenset(origin.rstrip("/") for origin in origins)
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,13 +113,14 @@ class Guard:
 
         Any page may send requests to a loopback address; its origin and the name it used give it away.
         """
-        host = headers.get("host", "")
+        host = headers.get("host", "").lower()
         name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
         if self._hosts and name not in self._hosts:
             return "The server does not answer to this host name. Its operator can add it to 'hosts'."
         origin = headers.get("origin")
         if origin is None or (scope["type"] == "http" and scope["method"] in _SAFE):
             return None
+        origin = origin.lower()
         if origin.rstrip("/") in self._origins or (host and _netloc(origin) == host):
             return None
         return "Pages from this origin may not call the server. Its operator can add it to 'origins'."

@@ -6,9 +6,9 @@ import tomllib
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sandbox.errors import SocietyError, UserError
@@ -62,7 +62,14 @@ class ServerSettings(BaseSettings):
     shutdown_s: int = Field(default=10, ge=1)
     keyless: bool = False
     log_format: Literal["console", "json"] = "console"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+
+    @field_validator("log_format", "log_level", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: Any) -> Any:
+        """A choice is one in any case; a level has the names that Python's logging knows."""
+        given = value.strip().lower() if isinstance(value, str) else value
+        return {"warn": "warning", "fatal": "critical"}.get(given, given) if isinstance(given, str) else given
 
     def check_models(self, society: Society) -> None:
         """Raise ``SocietyError`` if a request may not seat one of the society's models or embeddings."""
@@ -103,7 +110,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def load_server_settings(file: Path | None = None, **given: object) -> ServerSettings:

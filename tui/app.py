@@ -48,7 +48,7 @@ CONTRAST = Theme(
 
 def check_theme(name: str) -> str:
     """The theme as Textual calls it. Raises ``UserError`` for one that there is not."""
-    chosen = THEMES.get(name, name)
+    chosen = THEMES.get(name.lower(), name.lower())
     known = {*BUILTIN_THEMES, CONTRAST.name}
     if chosen not in known:
         raise UserError(f"There is no theme '{name}'. There are: {', '.join((*THEMES, *sorted(known)))}.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sandbox import events as ev
+from sandbox.text import is_blank
 from server.wire import commands as do
 
 Key = tuple[int, str]
@@ -65,7 +66,7 @@ class Queue:
         if len(begun.text) > do.MAX_TEXT:
             return f"At most {do.MAX_TEXT:,} characters can be sent; this has {len(begun.text):,}."
         if turn.scale is None:
-            if not begun.text.strip():
+            if is_blank(begun.text):
                 return "Write something first."
             return do.Answer(interaction=turn.interaction, step=turn.step, text=begun.text.strip())
         if begun.value is None:

@@ -108,7 +108,7 @@ def with_raters(command: F) -> F:
             ),
             click.option(
                 "--raters",
-                type=click.Choice(["people", "models", "all"]),
+                type=click.Choice(["people", "models", "all"], case_sensitive=False),
                 default="all",
                 show_default=True,
                 help="Whose ratings count.",

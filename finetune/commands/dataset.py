@@ -40,7 +40,7 @@ from sandbox.settings import Settings
 from sandbox.store import lineage
 from sandbox.text import printable
 
-_FORMS = click.Choice([*FORMATS, publishing.PARQUET])
+_FORMS = click.Choice([*FORMATS, publishing.PARQUET], case_sensitive=False)
 _HELP = f"One of {', '.join((*FORMATS, publishing.PARQUET))}."
 
 
@@ -261,7 +261,12 @@ def trace(reference: str, as_json: bool, settings: Settings) -> None:
 @dataset.command()
 @click.argument("name")
 @click.option("--format", "form", type=_FORMS, default="groups", metavar="FORMAT", help=_HELP)
-@click.option("--part", type=click.Choice(["train", "heldout", "all"]), default="train", show_default=True)
+@click.option(
+    "--part",
+    type=click.Choice(["train", "heldout", "all"], case_sensitive=False),
+    default="train",
+    show_default=True,
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="A file (a folder for parquet); else standard output."
 )

@@ -80,7 +80,7 @@ def _suites_told() -> str:
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="Stop when this much is spent.")
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"], case_sensitive=False),
     default="float32",
     show_default=True,
     help="Precision; float32 gives lm-eval's figures.",

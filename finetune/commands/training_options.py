@@ -18,14 +18,17 @@ _DEFAULTS = TrainingOptions()
 _OPTIONS = (
     (
         "--method",
-        {"type": click.Choice(METHODS), "help": "Stable Alignment, or a baseline on the same data."},
+        {
+            "type": click.Choice(METHODS, case_sensitive=False),
+            "help": "Stable Alignment, or a baseline on the same data.",
+        },
     ),
     ("--ratio", {"type": float, "help": "λ: how much the lesser candidates weigh."}),
     ("--margin", {"type": float, "help": "M: how far apart ratings push candidates."}),
     (
         "--flow",
         {
-            "type": click.Choice(["mean", "max", "each"]),
+            "type": click.Choice(["mean", "max", "each"], case_sensitive=False),
             "help": "Over the lesser candidates: mean, largest, or each one's sum as in the paper.",
         },
     ),
@@ -36,7 +39,7 @@ _OPTIONS = (
     ("--dropout", {"type": float, "help": "LoRA's dropout."}),
     ("--learning-rate", {"type": float}),
     ("--warmup", {"type": float, "help": "Share of the steps."}),
-    ("--schedule", {"type": click.Choice(["linear", "cosine", "constant"])}),
+    ("--schedule", {"type": click.Choice(["linear", "cosine", "constant"], case_sensitive=False)}),
     ("--weight-decay", {"type": float}),
     ("--clip", {"type": float, "help": "Largest norm of the gradient."}),
     ("--epochs", {"type": int, "help": "Of each stage, if there are stages."}),
@@ -44,7 +47,7 @@ _OPTIONS = (
     ("--accumulate", {"type": int, "help": "Steps whose gradients are added up."}),
     ("--max-length", {"type": int, "help": "Tokens of query and reply together."}),
     ("--seed", {"type": int}),
-    ("--dtype", {"type": click.Choice(["auto", "float32", "bfloat16", "float16"])}),
+    ("--dtype", {"type": click.Choice(["auto", "float32", "bfloat16", "float16"], case_sensitive=False)}),
     ("--device", {"help": "cpu, cuda, cuda:1, mps."}),
     ("--save-steps", {"type": int, "help": "Steps between checkpoints."}),
 )

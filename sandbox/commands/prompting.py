@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import AsyncIterator
 
+from sandbox.text import is_blank
+
 
 async def prompted(prompt: str) -> AsyncIterator[str]:
     """The lines that are typed, until an empty one or the end; bytes that are no UTF-8 become U+FFFD."""
@@ -21,7 +23,7 @@ async def prompted(prompt: str) -> AsyncIterator[str]:
             rest += piece
         line, _, rest = rest.partition(b"\n")
         text = line.decode("utf-8", errors="replace").strip()
-        if not text:
+        if is_blank(text):
             return
         yield text
 

@@ -131,8 +131,16 @@ def show(session: str, interaction: int | None, limit: int, as_json: bool, setti
 
 @sessions.command("export")
 @click.argument("session", default="last")
-@click.option("--what", type=click.Choice(get_args(What)), default="events", show_default=True)
-@click.option("--format", "form", type=click.Choice(get_args(Format)), default="jsonl", show_default=True)
+@click.option(
+    "--what", type=click.Choice(get_args(What), case_sensitive=False), default="events", show_default=True
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(get_args(Format), case_sensitive=False),
+    default="jsonl",
+    show_default=True,
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A file; else standard output.")
 @with_store
 def export_session(session: str, what: Any, form: Any, out: Path | None, settings: Settings) -> None:

@@ -34,6 +34,7 @@ from sandbox.settings import Settings, redactor
 from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 from sandbox.store.log import Handle
+from sandbox.text import is_blank
 
 T = TypeVar("T")
 DEFAULT = "village"
@@ -251,7 +252,7 @@ def _message(store: Store, key: str, message: str) -> tuple[ev.MessagePosted, st
 
 
 def _given(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise click.UsageError("The text is empty. Write what you want to say.")
     return text.strip()
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from sandbox.errors import BudgetExhausted, EmptyReply, ModelError
 from sandbox.exchange import Failure, Outcome, Reply, Request, Usage
 from sandbox.redaction import Redactor
-from sandbox.text import storable
+from sandbox.text import is_blank, storable
 
 OnDelta = Callable[[str], None]
 """Called with each piece of text as it is generated, in the event loop's thread."""
@@ -55,7 +55,7 @@ def spoken(text: str | None, purpose: str) -> str:
     """
     whole = storable(text or "")
     said = whole if purpose in ("rate", "observe") else _THINKING.sub("", whole).strip()
-    if said.strip():
+    if not is_blank(said):
         return said
-    what = "only thinking" if whole.strip() else "no text"
+    what = "no text" if is_blank(whole) else "only thinking"
     raise EmptyReply(f"The model's reply had {what}.")

@@ -123,7 +123,7 @@ class Catalog:
     def _direct(self, spec: Spec) -> Model:
         from sandbox.models.direct import DirectModel, HttpSessions
 
-        self._http = self._http or HttpSessions(self._limits.timeout_s)
+        self._http = self._http or HttpSessions(None)
         key = self._settings.openai_key if self._settings.trusts(spec.base) else None
         model = DirectModel(
             spec.base,

@@ -165,9 +165,12 @@ class DirectModel:
 
 
 class HttpSessions:
-    """The HTTP connections of this process, opened with the first call and closed by ``close``."""
+    """The HTTP connections of this process, opened with the first call and closed by ``close``.
 
-    def __init__(self, timeout_s: float = 300) -> None:
+    ``timeout_s`` is None where whoever calls bounds the time: two clocks for one call disagree.
+    """
+
+    def __init__(self, timeout_s: float | None = 300) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=10)
         self._session: aiohttp.ClientSession | None = None
 

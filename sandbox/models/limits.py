@@ -26,7 +26,8 @@ class Retrying:
     """Tries again after passing failures, at most ``attempts`` calls within ``timeout_s`` seconds in all.
 
     Waits with full jitter, or as long as the provider asks. Once text has been streamed, a failure is
-    final: the reader has seen the beginning.
+    final: the reader has seen the beginning. So is one after the time is over: a library that has taken the
+    cancellation for a timeout of its own is not asked again.
     """
 
     def __init__(
@@ -47,6 +48,11 @@ class Retrying:
     async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
         """The first reply that comes. Raises the last ``ModelError``, its usage counting the attempts."""
         streamed = False
+        allowed = asyncio.timeout(self._timeout)
+
+        def is_passing(error: BaseException) -> bool:
+            over = allowed.expired() or asyncio.get_running_loop().time() >= (allowed.when() or 0)
+            return isinstance(error, ModelError) and error.retryable and not streamed and not over
 
         def forward(piece: str) -> None:
             nonlocal streamed
@@ -56,13 +62,13 @@ class Retrying:
 
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._attempts),
-            retry=retry_if_exception(lambda e: isinstance(e, ModelError) and e.retryable and not streamed),
+            retry=retry_if_exception(is_passing),
             wait=self._wait,
             reraise=True,
         )
         tried, lost = 0, 0.0
         try:
-            async with asyncio.timeout(self._timeout):
+            async with allowed:
                 async for attempt in retrying:
                     with attempt:
                         tried = attempt.retry_state.attempt_number

@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import socket
-import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -17,10 +16,11 @@ from sqlalchemy.engine import Connection
 from sandbox.errors import LeaseLost, SessionError, SocietyError
 from sandbox.events import Event, SessionCreated, SessionForked
 from sandbox.society import Society
+from sandbox.store import processes
 from sandbox.store.database import Database
 from sandbox.store.log import SESSIONS, Handle, Log
 from sandbox.store.tables import SessionRow
-from sandbox.text import printable, storable
+from sandbox.text import is_plain_name, printable, storable
 
 LEASE_SECONDS = 8.0
 _HOLDER = (
@@ -31,19 +31,16 @@ _HOLDER = (
 _SERVED = "served-"
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
-_JOINERS = re.compile("[\u200c\u200d]")
-"""Part of emoji, and of words in Persian and in Indic scripts."""
-
 
 def create(database: Database, log: Log, society: Society, *, lease: bool = True) -> Handle:
     """A new session of ``society``, leased to this process unless ``lease`` is off.
 
     Raises ``SocietyError`` for a name that would look like another.
     """
-    shown = printable(society.name)
-    if shown != _JOINERS.sub("", society.name):
+    if not is_plain_name(society.name):
         raise SocietyError(
-            f"The society's name '{shown}' holds characters that can't be seen. Take them out."
+            f"The society's name '{printable(society.name)}' holds characters that can't be seen, or nothing "
+            "that can. Take them out."
         )
     with database.writing() as connection:
         handle = _insert(connection, society, lease)
@@ -159,11 +156,14 @@ def release(database: Database, handle: Handle) -> None:
 
 
 def in_use(owner: str | None, until: float | None) -> bool:
-    """Whether a lease is held by a living process. A dead process of this host holds none."""
+    """Whether a lease is held by a running process. One of this host that has ended holds none."""
     if not owner or until is None or until < time.time():
         return False
-    host, pid, _ = owner.split(":")
-    return host != socket.gethostname() or _alive(int(pid))
+    host, pid, token = owner.split(":")
+    if host != socket.gethostname():
+        return True
+    _, _, since = token.partition("@")
+    return processes.is_running(int(pid), float(since) if since else None)
 
 
 def fork(
@@ -246,16 +246,5 @@ def _new_key(name: str) -> str:
 
 
 def _owner(served: bool = False) -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{_SERVED if served else ''}{secrets.token_hex(6)}"
-
-
-def _alive(pid: int) -> bool:
-    if sys.platform == "win32":
-        return True  # there, signal 0 is Ctrl-C; the lease runs out by itself
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    token = f"{_SERVED if served else ''}{secrets.token_hex(6)}@{processes.began():.2f}"
+    return f"{socket.gethostname()}:{os.getpid()}:{token}"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse
 
+from server.bodies import Route
 from server.deps import Parts, Who
 from server.openai import completions, embeddings, models
 from server.openai.asking import Asking, Wishes, asking, speaker
@@ -30,7 +30,7 @@ from server.openai.wire import (
 )
 
 
-class _Route(APIRoute):
+class _Route(Route):
     """Tells every error in OpenAI's shape."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sandbox.exchange import Usage
+from sandbox.text import is_blank
 
 Note = Mapping[str, Any]
 """What is told in the field ``sandbox``."""
@@ -62,7 +63,7 @@ def rest_of(said: str, whole: str) -> str:
     """What of a whole reply has not been said in pieces."""
     if whole.startswith(said):
         return whole[len(said) :]
-    return "" if said.strip() else whole
+    return whole if is_blank(said) else ""
 
 
 def ignore(_: Piece) -> None:

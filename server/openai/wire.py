@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.exchange import ChatMessage, Role
-from sandbox.text import storable, storable_in
+from sandbox.text import is_blank, storable, storable_in
 from server.openai.errors import ApiError, unsupported
 
 MOST_TOKENS = 4096
@@ -203,11 +203,11 @@ class ResponseRequest(_Sampled):
 
 
 def conversation(given: Sequence[MessageIn], param: str, offset: int = 0) -> tuple[ChatMessage, ...]:
-    """The messages as models take them; those of an assistant who said nothing are left out.
+    """The messages as models take them; those in which nothing is said are left out, but for tools' results.
 
     Where several people speak, by ``name``, each of their messages begins with who speaks. What an assistant
     had rejected (a draft before its revision) is not told again. Raises ``ApiError`` for parts that are no
-    text, when nothing is left, and for a reply that is to be continued.
+    text, when nothing is left or the last message is blank, and for a reply that is to be continued.
     """
     speakers = {message.name for message in given if message.role == "user"}
     read = []
@@ -215,10 +215,15 @@ def conversation(given: Sequence[MessageIn], param: str, offset: int = 0) -> tup
         text = text_of(message.content, f"{param}.{place}.content")
         if message.role == "assistant":
             text = answer_in(text)
-        elif message.role == "user" and message.name and len(speakers) > 1:
-            text = f"{storable(message.name)}: {text}"
-        if text or message.role not in ("assistant", "system", "developer"):
-            read.append(ChatMessage(_ROLES[message.role], text))
+        if is_blank(text) and message.role not in ("tool", "function"):
+            if message.role == "user" and message is given[-1]:
+                raise ApiError(
+                    "Nothing in this message can be seen. Send a text.", param=f"{param}.{place}.content"
+                )
+            continue
+        if message.role == "user" and len(speakers) > 1 and not is_blank(message.name or ""):
+            text = f"{storable(message.name or '')}: {text}"
+        read.append(ChatMessage(_ROLES[message.role], text))
     if not read:
         raise ApiError("The messages hold no text.", param=param)
     if read[-1].role == "assistant":
@@ -233,7 +238,7 @@ def conversation(given: Sequence[MessageIn], param: str, offset: int = 0) -> tup
 def answer_in(text: str) -> str:
     """What stands after the last separator in a society's text: the revision without its draft."""
     before, *parts = _SEPARATOR.split(text)
-    said = [part for part in parts if part.strip()]
+    said = [part for part in parts if not is_blank(part)]
     return said[-1].lstrip("\n") if said else before
 
 
@@ -263,7 +268,7 @@ def question_of(messages: Sequence[ChatMessage]) -> str:
     Raises ``ApiError`` if no user said anything.
     """
     last = max((place for place, m in enumerate(messages) if m.role == "user"), default=-1)
-    if last < 0 or not messages[last].content.strip():
+    if last < 0 or is_blank(messages[last].content):
         raise ApiError("A society is asked what the last user message says; there is none.", param="messages")
     if last == 0:
         return messages[0].content

@@ -15,6 +15,7 @@ from sandbox.names import looks_like
 from sandbox.store.database import Database
 from server import invitations
 from server.auth import TICKET_S, Unauthorized
+from server.bodies import Route
 from server.deps import Parts, Who, address_of, person_of, seen_by
 from server.errors import TOLD
 from server.routes.looking import found
@@ -34,7 +35,7 @@ from server.wire.views import (
     SocketTicket,
 )
 
-router = APIRouter(prefix="/api/v1", tags=["access"], responses=TOLD)
+router = APIRouter(prefix="/api/v1", tags=["access"], responses=TOLD, route_class=Route)
 Found = TypeVar("Found")
 
 

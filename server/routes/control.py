@@ -13,6 +13,7 @@ from sandbox import events as ev
 from sandbox.rubric import Rubric
 from sandbox.society import Absence, ModelSpec
 from server.auth import Identity
+from server.bodies import Route
 from server.deps import Parts, Who, person_of
 from server.errors import TOLD, Refused
 from server.rights import scope_of
@@ -21,7 +22,7 @@ from server.services import Services
 from server.wire import commands as do
 from server.wire.views import Done
 
-router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["commands"], responses=TOLD)
+router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["commands"], responses=TOLD, route_class=Route)
 Cid = Annotated[
     str | None,
     Header(

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from sandbox.errors import StoreError
+from server.bodies import Route
 from server.deps import Parts, Who
 from server.errors import TOLD, UNAVAILABLE, away, problem
 
-router = APIRouter(tags=["operations"], responses=TOLD)
+router = APIRouter(tags=["operations"], responses=TOLD, route_class=Route)
 
 
 @router.get("/healthz")

@@ -11,11 +11,12 @@ from fastapi import APIRouter, Query
 from sandbox.store import queries
 from sandbox.text import storable
 from server.blinding import masked
+from server.bodies import Route
 from server.errors import TOLD
 from server.routes.looking import Looks, Onlooker
 from server.wire.views import Limit, Page
 
-router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["sessions"], responses=TOLD)
+router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["sessions"], responses=TOLD, route_class=Route)
 After = Annotated[int, Query(ge=0, lt=2**53, description="the last one you have")]
 Number = Annotated[int | None, Query(ge=0, lt=2**31)]
 PageLimit = Annotated[Limit, Query(description="rows at most")]

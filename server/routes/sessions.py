@@ -26,6 +26,7 @@ from sandbox.store.tables import SessionRow
 from sandbox.store.withdrawal import NoPart
 from sandbox.text import storable
 from server.auth import Forbidden
+from server.bodies import Route
 from server.deps import Parts, Who, person_of, seen_by
 from server.errors import TOLD, NotFound
 from server.routes.control import perform
@@ -36,7 +37,7 @@ from server.wire import commands as do
 from server.wire.snapshot import Snapshot
 from server.wire.views import CreateSession, Estimate, Fork, SessionView, Withdrawal, Withdrawals
 
-router = APIRouter(prefix="/api/v1", tags=["sessions"], responses=TOLD)
+router = APIRouter(prefix="/api/v1", tags=["sessions"], responses=TOLD, route_class=Route)
 _MEDIA = {"jsonl": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 
 

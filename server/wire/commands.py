@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sandbox.names import NormalName
 from sandbox.rubric import Rubric
 from sandbox.society import Absence, ModelSpec, SeatName
-from sandbox.text import storable_in
+from sandbox.text import is_blank, storable_in
 
 MAX_TEXT = 20_000
 PersonName = Annotated[NormalName, Field(min_length=1, max_length=32)]
-Words = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
+
+
+def seen(text: str) -> str:
+    """A text in which something can be seen. Raises ``ValueError``."""
+    if is_blank(text):
+        raise ValueError("nothing in this can be seen; write a text")
+    return text
+
+
+Words = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S"), AfterValidator(seen)]
 MessageId = Annotated[str, Field(pattern=r"^\d{1,9}\.[A-Za-z0-9_.-]{1,120}$", examples=["1.draft"])]
 
 
@@ -94,7 +103,7 @@ class React(_Command):
 
     do: Literal["react"] = "react"
     message: MessageId
-    reaction: str = Field(min_length=1, max_length=16, pattern=r"\S")
+    reaction: Annotated[str, Field(min_length=1, max_length=16, pattern=r"\S"), AfterValidator(seen)]
     on: bool = True
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sandbox.society import ModelSpec, SeatName, Society
 from sandbox.text import storable_in
-from server.wire.commands import PersonName
+from server.wire.commands import PersonName, seen
 
 Scope = Literal["watch", "join", "ask", "run", "admin"]
 SCOPES: dict[str, str] = {
@@ -156,7 +156,7 @@ class Me(BaseModel):
 class CreateKey(_Body):
     """A new key. ``per_minute`` bounds its requests, ``budget`` (US dollars) what they may cost in all."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(seen)]
     scopes: tuple[Scope, ...] = Field(min_length=1)
     session: str | None = Field(default=None, max_length=64, description="good for this session only")
     expires_in_s: float | None = Field(default=None, gt=0)

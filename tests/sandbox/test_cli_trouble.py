@@ -23,6 +23,8 @@ from support import SMALL, Run, lines, session_of
         (("run", "scripted", "--seats", "many"), "ROWSxCOLUMNS"),
         (("run", "scripted", "--per-seat", "999"), "there are 72 questions"),
         (("ask", " ", "--in", "scripted"), "The text is empty"),
+        (("ask", "\u200b\u3164", "--in", "scripted"), "The text is empty"),
+        (("chat", "\u202e", "--in", "scripted"), "The text is empty"),
         (("ask", "x", "--in", "scripted", "--seat", "Z9"), "There is no seat 'Z9'"),
         (("ask", "x", "--in", "no-such-session"), "There is no session"),
         (("rate", "1.draft"), "Give either --value"),

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from fake_provider import (
     BROKEN,
@@ -31,7 +33,7 @@ from sandbox.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
-from sandbox.exchange import Sampling
+from sandbox.exchange import Reply, Request, Sampling
 from sandbox.models.base import Model
 from sandbox.models.catalog import Catalog
 from sandbox.models.direct import DirectModel, HttpSessions
@@ -144,6 +146,55 @@ async def test_the_time_allowed_is_for_all_attempts(
     assert 0.3 < time.monotonic() - started < 1.5
     assert least <= error.attempts <= 99
     assert len(provider.calls) in (error.attempts, error.attempts - 1)
+
+
+class OwnClock:
+    """A model whose library takes being cancelled for its own timeout, or is late by itself."""
+
+    def __init__(self, late: bool) -> None:
+        self.calls = 0
+        self._late = late
+
+    async def generate(self, request: Request, on_delta: Callable[[str], None] | None = None) -> Reply:
+        self.calls += 1
+        if self.calls > 1:
+            raise ModelRefused("It was asked again when its time was over.")
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            if self._late:
+                return Reply("At the last moment.")
+            raise ModelTimeout("no reply in time") from None
+        raise AssertionError
+
+
+async def test_a_library_with_a_clock_of_its_own_is_not_asked_again() -> None:
+    model = OwnClock(late=False)
+    error = await error_of(retrying(model, attempts=5, timeout_s=0.01))
+    assert (type(error), error.attempts, model.calls) == (ModelTimeout, 1, 1)
+    late = OwnClock(late=True)
+    assert (await retrying(late, timeout_s=0.01).generate(asking())).text == "At the last moment."
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0, "nothing of the cancellation is left over"
+
+
+async def test_one_clock_bounds_a_call_with_its_retries(
+    provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two clocks of the same length get in each other's way: the endpoint's connection has none."""
+    bounds: list[float | None] = []
+    post = aiohttp.ClientSession.post
+
+    def recorded(session: aiohttp.ClientSession, *args: Any, **options: Any) -> Any:
+        bounds.append(session.timeout.total)
+        return post(session, *args, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "post", recorded)
+    catalog = Catalog(Settings(data_dir=tmp_path, cache_dir=tmp_path), Limits(timeout_s=3), Redactor())
+    await catalog.model(f"openai/{provider.url}/m").generate(asking())
+    await catalog.close()
+    assert bounds == [None]
 
 
 async def test_never_more_calls_at_once_than_allowed(direct: DirectModel, provider: FakeProvider) -> None:

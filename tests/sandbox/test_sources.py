@@ -123,6 +123,7 @@ BROKEN = {
     "blank": ("q.txt", " \n\t\n", "holds no questions"),
     "a header only": ("q.csv", "question\n", "holds no questions"),
     "empty CSV": ("q.csv", "", "holds no questions"),
+    "unseen": ("q.txt", "\u200b\n\u3164 \n", "holds no questions"),
     "blank JSONL": ("q.jsonl", '\n{"question": " "}\n', "holds no questions"),
     "another kind": ("q.json", "[]", "is of no kind that can be read"),
 }

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from support import canonical, engine_for, events_of, run_session, small_society
 from sandbox import events as ev
 from sandbox.errors import LeaseLost, SessionError, StoreBusy, StoreError, UserError
 from sandbox.running import Store
-from sandbox.store import sessions
+from sandbox.store import processes, sessions
 from sandbox.store.database import Database, database_url
 from sandbox.store.log import SESSIONS, Handle
 from sandbox.store.projection import COLUMNS
@@ -91,6 +95,44 @@ def test_the_lease_of_a_dead_process_is_free_at_once(store: Store) -> None:
     with store.database.writing() as connection:
         connection.execute(sa.update(SESSIONS).values(lease_owner=f"{host}:4194303:dead"))
     assert sessions.lease(store.database, handle.key).owner != handle.owner
+
+
+@pytest.fixture
+def zombie() -> Iterator[int]:
+    """The number of a process that has ended, and that nobody has asked for."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    yield process.pid
+    process.wait()
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["run", "served"])
+@pytest.mark.parametrize("case", ["zombie", "older lease of a zombie", "number given away again"])
+def test_the_lease_of_a_process_that_only_left_its_number_is_free_at_once(
+    store: Store, zombie: int, case: str, served: bool
+) -> None:
+    key = sessions.create(store.database, store.log, small_society(), lease=False).key
+    handle = sessions.lease(store.database, key, served=served)
+    host, pid, token = (handle.owner or "").split(":")
+    token, _, began = token.partition("@")
+    left = {
+        "zombie": f"{host}:{zombie}:{token}@{time.time():.2f}",
+        "older lease of a zombie": f"{host}:{zombie}:{token}",
+        "number given away again": f"{host}:{pid}:{token}@{float(began) - 60:.2f}",
+    }
+    with store.database.writing() as connection:
+        connection.execute(sa.update(SESSIONS).values(lease_owner=left[case]))
+    assert sessions.adoptable(store.database) == ([key] if served else [])
+    assert sessions.lease(store.database, key, served=served).owner != handle.owner
+    with pytest.raises(SessionError):
+        sessions.lease(store.database, key)
+
+
+def test_a_process_runs_that_began_when_it_says() -> None:
+    assert processes.is_running(os.getpid())
+    assert processes.is_running(os.getpid(), round(processes.began(), 2))
+    assert not processes.is_running(os.getpid(), processes.began() - 5)
+    assert not processes.is_running(4_194_303)
 
 
 def test_who_lost_the_lease_can_not_write(store: Store) -> None:

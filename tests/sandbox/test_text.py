@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sandbox.conversation import is_person_name
 from sandbox.redaction import Redactor
-from sandbox.text import one_line, printable, storable
+from sandbox.text import is_blank, is_plain_name, kept, one_line, printable, storable
 
 SPECIAL = "\x00\x07\x08\x1b\r\n\t\x7f\x85\x90\x9b\x9c\x9d\x9f\u200b\u202e\u2066\ufeff\ud800[]();?0mP]\\X^_"
 anything = st.text(st.one_of(st.characters(codec=None), st.sampled_from(SPECIAL)), max_size=80)
@@ -191,3 +192,52 @@ def test_a_known_secret_never_comes_through(text: str, secret: str) -> None:
 )
 def test_ordinary_prose_is_not_masked(text: str) -> None:
     assert Redactor()(text) == text
+
+
+BLANK = "\u00ad\u034f\u061c\u115f\u1160\u17b4\u180e\u200b\u200d\u200f\u202e\u2028\u2060\u206f\u2800\u3164"
+BLANKS = [
+    *BLANK,
+    *"\ufe0f\ufeff\uffa0\ufff9\uffff\x00\x07\x85\t",
+    "\U0001d173",
+    "\U000e0001",
+    "\U000e0041",
+    "\U000e01ef",
+]
+
+
+@pytest.mark.parametrize("sign", BLANKS)
+def test_what_has_no_ink_is_no_text(sign: str) -> None:
+    assert is_blank(f" {sign}\n{sign}")
+    assert kept(sign) == ""
+    assert not is_blank(f"{sign}.{sign}")
+    if sign != "\x00":
+        assert kept(f"a{sign}b") == f"a{sign}b", "what is seen is kept with all that is in it"
+    assert not is_person_name(f"Bo{sign}b")
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "\u0301", "\u0600", "\U0001f469\u200d\U0001f680", "\ue000", "\ud800", "·"]
+)
+def test_what_has_ink_is_text(text: str) -> None:
+    assert not is_blank(text)
+
+
+@given(anything)
+def test_blank_is_what_reaches_nobodys_eye(text: str) -> None:
+    assert is_blank(text) == all(is_blank(sign) for sign in text)
+    if not text.strip():
+        assert is_blank(text)
+    if is_plain_name(text):
+        assert not set(text) & set("\u202e\u3164\u2800\n\x1b\u200b")
+
+
+@pytest.mark.parametrize(
+    "name", ["Bücher 村", "\U0001f469\u200d\U0001f680", "می\u200cخواهم", "\u2764\ufe0f", "O'Neil"]
+)
+def test_joiners_are_at_home_in_names(name: str) -> None:
+    assert is_plain_name(name)
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u3164", "a\u202eb", "a\u3164b", "a\nb", "a\U000e0041"])
+def test_a_name_shows_all_of_itself(name: str) -> None:
+    assert not is_plain_name(name)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 import pytest
 import sqlalchemy as sa
@@ -15,6 +17,7 @@ from serving import app_in, create, serve, wait_for
 
 from sandbox.errors import StoreFull, UserError
 from sandbox.running import Store
+from sandbox.settings import load_settings
 from server.auth import Keys
 from server.cli import reachable
 from server.settings import load_server_settings
@@ -113,6 +116,55 @@ def test_settings_come_from_a_file_the_environment_and_the_command(
         monkeypatch.delenv("SANDBOX_SERVER_PORT", raising=False)
         with pytest.raises(UserError, match=word):
             load_server_settings(file)
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [("WARNING", "warning"), (" Info", "info"), ("WARN", "warning"), ("Critical", "critical")],
+)
+def test_a_choice_is_one_in_any_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, level: str
+) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(f'log_level = "{given}"\nlog_format = "JSON"\n')
+    chosen = load_server_settings(file)
+    assert (chosen.log_level, chosen.log_format) == (level, "json")
+    monkeypatch.setenv("SANDBOX_SERVER_LOG_LEVEL", given)
+    assert load_server_settings().log_level == level
+    monkeypatch.setenv("SANDBOX_SERVER_LOG_LEVEL", "loud")
+    with pytest.raises(UserError, match=r"log_level.*'debug', 'info'"):
+        load_server_settings()
+    monkeypatch.setenv("SANDBOX_DTYPE", "BFloat16")
+    monkeypatch.setenv("SANDBOX_DEVICE", "CPU")
+    assert (load_settings().dtype, load_settings().device) == ("bfloat16", "cpu")
+
+
+def test_every_choice_of_every_command_is_one_in_any_case() -> None:
+    from sandbox.cli import cli
+
+    def choices(command: click.Command, context: click.Context) -> Iterator[click.Choice[Any]]:
+        yield from (option.type for option in command.params if isinstance(option.type, click.Choice))
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                below = command.get_command(context, name)
+                assert below is not None
+                yield from choices(below, click.Context(below, parent=context))
+
+    found = list(choices(cli, click.Context(cli)))
+    assert len(found) > 5
+    assert [choice for choice in found if choice.case_sensitive] == []
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "LocalHost", "localhost"])
+def test_a_hosts_name_is_one_in_any_case(base: str, host: str) -> None:
+    port = base.rpartition(":")[2]
+    headers = {"Host": f"{host}:{port}", "Origin": f"http://{host.title()}:{port}"}
+    assert (
+        httpx.post(f"{base}/api/v1/estimate", json={"example": "scripted"}, headers=headers).status_code
+        == 200
+    )
+    foreign = {"Host": f"{host}.example:{port}"}
+    assert httpx.get(f"{base}/healthz", headers=foreign).status_code == 403
 
 
 def test_the_server_and_its_help_load_neither_torch_nor_litellm() -> None:

@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from sandbox import events as ev
 from sandbox.errors import SandboxError
+from sandbox.text import is_blank
 from server.wire import commands as do
 from server.wire import frames as fr
 from tui.api import Api
@@ -217,7 +218,7 @@ class LiveSociety(SocietyScreen):
         if event.input.id != "talk" or self.watched is None:
             return
         text, seats = addressed(event.value, [seat.name for seat in self.watched.view.seats])
-        if not text:
+        if is_blank(text):
             self.query_one(SeatGrid).focus()
             event.input.display = False
             return
