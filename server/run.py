@@ -52,6 +52,7 @@ class Run:
         self._background: set[asyncio.Task[Any]] = set()
         self._begun = asyncio.Event()
         self._failure: SandboxError | None = None
+        self._has_loose_ends = True
         self.commands = Commands(self, parts)
 
     @property
@@ -113,7 +114,17 @@ class Run:
         if self.engine.progress.status == "running":
             until, done = self.engine.progress.until, self.engine.progress.rounds_done
             self.start(None, at_most=None if until is None else max(until - done, 0))
-        self.aside(self.engine.finish_loose_ends())
+        self._finish_loose_ends()
+
+    async def leave_be(self) -> None:
+        """Pause what another process left running; its loose ends are tied when somebody starts it."""
+        if self.engine.progress.status == "running":
+            await self.pause("stopped")
+
+    def _finish_loose_ends(self) -> None:
+        if self._has_loose_ends:
+            self._has_loose_ends = False
+            self.aside(self.engine.finish_loose_ends())
 
     def start(self, rounds: int | None, *, at_most: int | None = None, budget: float | None = None) -> None:
         """Run the rounds, if they don't run already."""
@@ -122,6 +133,7 @@ class Run:
             self._begun.clear()
             self._failure = None
             self._task = asyncio.create_task(self._rounds(rounds, at_most, budget))
+            self._finish_loose_ends()
 
     async def begun(self) -> None:
         """Returns when it is on record that the rounds go on, or when they have ended.

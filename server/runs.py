@@ -71,7 +71,7 @@ class Runs:
         self._scanner = asyncio.create_task(self._scan())
 
     async def close(self) -> None:
-        """Leave all sessions as they are, running ones for others to go on with."""
+        """Leave all sessions as they are, running ones for others to go on with if that is wanted."""
         if self._scanner is not None:
             self._scanner.cancel()
             await asyncio.wait([self._scanner])
@@ -80,6 +80,8 @@ class Runs:
         for tasks in (self._tasks, set(self._opening.values()), set(self._closing)):
             if tasks:
                 await asyncio.wait(tasks)
+        if not self._parts.server.take_over:
+            await asyncio.gather(*(run.leave_be() for run in tuple(self._runs.values()) if not run.is_lost))
         await asyncio.gather(*(self._close(run) for run in tuple(self._runs.values())))
         await self._onlookers.close()
         await self._parts.workers.close()
@@ -233,7 +235,10 @@ class Runs:
             for recorded in missing:
                 channel.publish(recorded)
             self._runs[row.key] = run
-            run.go_on()
+            if self._parts.server.take_over:
+                run.go_on()
+            else:
+                await run.leave_be()
         return run
 
     def _lock(self, key: str) -> asyncio.Lock:
@@ -320,6 +325,8 @@ class Runs:
     async def _adopt(self) -> None:
         database = self._parts.store.database
         adoptable = await asyncio.to_thread(sessions.adoptable, database)
+        if not (server := self._parts.server).take_over:  # its own is opened, to be shown as paused
+            adoptable = [key for key in adoptable if key == server.session]
         waiting = await asyncio.to_thread(self._parts.inbox.sessions_waiting)
         for key in dict.fromkeys((*adoptable, *waiting)):
             if run := self._runs.get(key):

@@ -27,6 +27,8 @@ class ServerSettings(BaseSettings):
     end's request for a title, tags, follow-ups) is answered by a seat, not by its society.
     ``per_minute`` bounds each key's requests: 600 if it is not set, and none at all where no key is needed.
     ``tries_per_minute`` bounds the bad keys and tickets of one address; good ones are not counted.
+    ``take_over`` is whether sessions that a server left running are gone on with; without, they are paused
+    when this one opens or leaves them.
     ``keyless`` is set by ``sandbox serve`` for its workers, on loopback only.
     """
 
@@ -60,6 +62,7 @@ class ServerSettings(BaseSettings):
     scan_s: float = Field(default=1.0, gt=0)
     command_timeout_s: float = Field(default=30.0, gt=0)
     shutdown_s: int = Field(default=10, ge=1)
+    take_over: bool = True
     keyless: bool = False
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"

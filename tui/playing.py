@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -38,6 +39,7 @@ def served(
                 stdout=told,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=os.environ | {"SANDBOX_SERVER_TAKE_OVER": "false"},  # nothing is spent unasked
             )
         before = {number: signal.signal(number, _leave) for number in _ENDINGS}
         try:

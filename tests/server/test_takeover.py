@@ -188,3 +188,34 @@ async def test_after_a_restart_running_sessions_go_on_and_paused_ones_do_not(tmp
         client.post(f"/api/v1/sessions/{paused}/resume").raise_for_status()
         wait_for(lambda: status(client, paused) == "finished")
     await asyncio.sleep(0)
+
+
+async def test_a_server_that_takes_nothing_over_spends_nothing_unasked(tmp_path: Path) -> None:
+    """What was left running is paused when it is opened, and what runs is paused when the server ends."""
+    with serve(app_in(tmp_path)) as base, httpx.Client(base_url=base) as client:
+        home, other = (create(client, rounds=50, model="scripted/steady?latency=50") for _ in range(2))
+        for session in (home, other):
+            client.post(f"/api/v1/sessions/{session}/start").raise_for_status()
+            wait_for(lambda session=session: client.get(f"/api/v1/sessions/{session}").json()["events"] > 20)
+    store = Store.open(str(tmp_path / "server.db"))
+    heads = {row.key: row.head for row in sessions.listing(store.database)}
+    store.close()
+    with (
+        serve(app_in(tmp_path, session=home, take_over=False)) as base,
+        httpx.Client(base_url=base) as client,
+    ):
+        wait_for(lambda: status(client, home) == "paused")
+        asked = client.post(f"/api/v1/sessions/{other}/questions", json={"question": "Why?", "seat": "A1"})
+        assert asked.status_code == 201, asked.text
+        wait_for(lambda: status(client, other) == "paused")
+        rounds = client.get(f"/api/v1/sessions/{home}/events", params={"after": heads[home]}).json()["items"]
+        assert [row["event"]["type"] for row in rounds] == ["run_paused"]
+        client.post(f"/api/v1/sessions/{home}/start").raise_for_status()
+        wait_for(lambda: client.get(f"/api/v1/sessions/{home}").json()["events"] > heads[home] + 20)
+    store = Store.open(str(tmp_path / "server.db"))
+    assert {row.key: row.status for row in sessions.listing(store.database)} == {
+        home: "paused",
+        other: "paused",
+    }
+    store.close()
+    await asyncio.sleep(0)

@@ -232,6 +232,10 @@ def test_play_serves_a_society_for_as_long_as_it_is_wanted(
     database = str(tmp_path / "play.db")
     with served("scripted", None, database) as (url, session), httpx.Client(base_url=url) as client:
         wait_for(lambda: status(client, session) == "ready")
+        client.post(f"/api/v1/sessions/{session}/start", json={"rounds": 500}).raise_for_status()
+        wait_for(lambda: status(client, session) == "running")
+    with served("scripted", None, database) as (url, session), httpx.Client(base_url=url) as client:
+        assert status(client, session) == "paused", "nothing goes on unasked"
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{url}/healthz")
     with pytest.raises(UserError, match="did not start"), served("no-such-society", None, None):

@@ -215,12 +215,18 @@ def test_a_diff_holds_both_texts() -> None:
         ("Hello", ("Hello", ())),
         ("@S1 Hello", ("Hello", ("S1",))),
         ("@S1, @S2 @S1 Hello @S0", ("Hello @S0", ("S1", "S2"))),
-        ("@nobody Hello", ("@nobody Hello", ())),
+        ("@s1,@S2: Hello", ("Hello", ("S1", "S2"))),
+        ("@S1\nHello\nyou", ("Hello\nyou", ("S1",))),
+        ("@all Hello", ("Hello", ())),
+        ("@S1 @All Hello", ("Hello", ())),
+        ("@ noon", ("@ noon", ())),
+        ("@nobody Hello", ("@nobody Hello", (), "nobody")),
+        ("@S1 @S9 Hello", ("@S1 @S9 Hello", (), "S9")),
         ("@S1", ("", ("S1",))),
     ],
 )
-def test_a_message_says_whom_it_is_for(text: str, said: tuple[str, tuple[str, ...]]) -> None:
-    assert addressed(text, {"S0", "S1", "S2"}) == said
+def test_a_message_says_whom_it_is_for(text: str, said: tuple[Any, ...]) -> None:
+    assert addressed(text, {"S0", "S1", "S2"}) == (*said, "")[:3]
 
 
 def turn(number: int, **more: Any) -> ev.TurnAwaited:

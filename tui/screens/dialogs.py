@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
@@ -16,11 +18,28 @@ from sandbox.rubric import Rubric
 from server.wire import commands as do
 from server.wire.views import CreateSession, SessionView
 from tui.safe import content, plain
+from tui.widgets.words import Line
 
 _CLOSE = Binding("escape", "dismiss(None)", "Close")
 
 
-class Confirm(ModalScreen[bool]):
+T = TypeVar("T")
+
+
+class Dialog(ModalScreen[T]):
+    """A question over the screen, answered once: a key that is pressed again says nothing more."""
+
+    _is_answered = False
+
+    def dismiss(self, result: T | None = None) -> AwaitComplete:
+        """Close it with an answer."""
+        if self._is_answered:
+            return AwaitComplete()
+        self._is_answered = True
+        return super().dismiss(result)
+
+
+class Confirm(Dialog[bool]):
     """Asks whether something is meant that can't be taken back."""
 
     BINDINGS = [Binding("y", "dismiss(True)", "Yes"), Binding("n,escape", "dismiss(False)", "No")]
@@ -42,7 +61,7 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(event.button.id == "yes")
 
 
-class AskLine(ModalScreen[str | None]):
+class AskLine(Dialog[str | None]):
     """Asks for one line."""
 
     BINDINGS = [_CLOSE]
@@ -55,14 +74,14 @@ class AskLine(ModalScreen[str | None]):
         """The question and a line."""
         with VerticalScroll(classes="dialog", can_focus=False):
             yield Label(content(self._question))
-            yield Input(self._value, placeholder=self._placeholder)
+            yield Line(self._value, placeholder=self._placeholder)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Answer."""
         self.dismiss(event.value.strip())
 
 
-class NewSession(ModalScreen[SessionView | None]):
+class NewSession(Dialog[SessionView | None]):
     """Asks what society a new session is to be of, and has ``make`` make it; what can't be is said here."""
 
     BINDINGS = [_CLOSE, Binding("ctrl+j,ctrl+enter", "submit", "Create")]
@@ -70,6 +89,7 @@ class NewSession(ModalScreen[SessionView | None]):
     def __init__(self, examples: list[str], make: Callable[[CreateSession], Awaitable[SessionView]]) -> None:
         super().__init__()
         self._examples, self._make = examples, make
+        self._is_making = False
 
     def compose(self) -> ComposeResult:
         """Example or file, and what may differ from it."""
@@ -79,9 +99,9 @@ class NewSession(ModalScreen[SessionView | None]):
             yield Select(
                 [(name, name) for name in self._examples], value=first, allow_blank=False, id="example"
             )
-            yield Input(placeholder="or the path of a society.toml", id="file")
-            yield Input(placeholder="seats, as 3x3 (its own, if empty)", id="seats")
-            yield Input(placeholder="rounds (its own, if empty)", id="rounds", type="integer")
+            yield Line(placeholder="or the path of a society.toml", id="file")
+            yield Line(placeholder="seats, as 3x3 (its own, if empty)", id="seats")
+            yield Line(placeholder="rounds (its own, if empty)", id="rounds", type="integer")
             yield Static("", id="problem")
             with Horizontal(classes="buttons"):
                 yield Button("Create and start", id="start", variant="primary")
@@ -100,7 +120,9 @@ class NewSession(ModalScreen[SessionView | None]):
         self._create(start=True)
 
     def _create(self, *, start: bool) -> None:
-        self.run_worker(self._made(start), exclusive=True)
+        if not self._is_making:  # at once: whoever presses Enter again means the same session
+            self._is_making = True
+            self.run_worker(self._made(start))
 
     async def _made(self, start: bool) -> None:
         try:
@@ -109,6 +131,8 @@ class NewSession(ModalScreen[SessionView | None]):
             self.query_one("#problem", Static).update(content(f"That can't be: {error}", "$text-error"))
         else:
             self.dismiss(made)
+        finally:
+            self._is_making = False
 
     def _wanted(self, start: bool) -> CreateSession:
         from pathlib import Path
@@ -126,7 +150,7 @@ class NewSession(ModalScreen[SessionView | None]):
         )
 
 
-class TakeSeat(ModalScreen[do.Take | None]):
+class TakeSeat(Dialog[do.Take | None]):
     """Asks how a seat is to be taken."""
 
     BINDINGS = [_CLOSE, Binding("ctrl+j,ctrl+enter", "submit", "Take it")]
@@ -144,7 +168,7 @@ class TakeSeat(ModalScreen[do.Take | None]):
             yield Label(content(f"Take the seat {self._seat}. When I don't answer in time:"))
             yield Select(policies, value="abstain", allow_blank=False, id="absent")
             yield Label("Seconds that a request waits for me")
-            yield Input("300", type="integer", id="patience")
+            yield Line("300", type="integer", id="patience")
             with Horizontal(classes="buttons"):
                 yield Button("Take the seat", id="take", variant="primary")
 
@@ -174,7 +198,7 @@ class Target:
     label: str
 
 
-class RateMessage(ModalScreen[do.Rate | None]):
+class RateMessage(Dialog[do.Rate | None]):
     """Asks for a rating of one message: number keys choose, Enter or ``ctrl+j`` sends."""
 
     AUTO_FOCUS = ""  # the number keys come first
@@ -207,7 +231,7 @@ class RateMessage(ModalScreen[do.Rate | None]):
                 id="dimension",
             )
             yield Static(content(f"Press a number from {scale.low} to {scale.high}."), id="value")
-            yield Input(placeholder="why (you may leave it out)", id="reason", max_length=do.MAX_TEXT)
+            yield Line(placeholder="why (you may leave it out)", id="reason", max_length=do.MAX_TEXT)
             with Horizontal(classes="buttons"):
                 yield Button("Send", id="send", variant="primary")
 

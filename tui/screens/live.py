@@ -7,11 +7,10 @@ from contextlib import aclosing
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.widgets import Input
 
 from sandbox import events as ev
 from sandbox.errors import SandboxError
-from sandbox.text import is_blank
+from sandbox.text import is_blank, one_line
 from server.wire import commands as do
 from server.wire import frames as fr
 from tui.api import Api
@@ -26,6 +25,7 @@ from tui.talk import addressed
 from tui.turns import Queue
 from tui.widgets.feed import Feed
 from tui.widgets.grid import SeatGrid
+from tui.widgets.words import TalkLine
 
 _PAST = 1000
 """Events of the past that are read at a time."""
@@ -54,7 +54,11 @@ class LiveSociety(SocietyScreen):
 
     def compose_more(self) -> ComposeResult:
         """A line to talk on; hidden until one wants to."""
-        yield Input(placeholder="to all; or to some: @A1 @B2 Hello", id="talk", max_length=do.MAX_TEXT)
+        yield TalkLine(
+            id="talk",
+            placeholder="to all; or to some: @A1 @B2 Hello. Enter sends, ctrl+j begins another line",
+            highlight_cursor_line=False,
+        )
 
     def on_mount(self) -> None:
         """Connect."""
@@ -209,34 +213,49 @@ class LiveSociety(SocietyScreen):
 
     def action_talk(self) -> None:
         """Write a message: to all, or to the seat under the cursor."""
-        talk = self.query_one("#talk", Input)
+        talk = self.query_one("#talk", TalkLine)
         talk.display = True
         talk.focus()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Send what was written; it stays until the server has it."""
-        if event.input.id != "talk" or self.watched is None:
+    def on_talk_line_submitted(self, event: TalkLine.Submitted) -> None:
+        """Send what was written; it stays until the server has it, and is sent once."""
+        talk = event.talk
+        if talk.read_only or self.watched is None:
             return
-        text, seats = addressed(event.value, [seat.name for seat in self.watched.view.seats])
-        if is_blank(text):
-            self.query_one(SeatGrid).focus()
-            event.input.display = False
+        if is_blank(talk.text):
+            self._close_talk(talk)
             return
-        self.run_worker(self._talked(event.input, do.Say(text=text, to=seats)), group="commands")
+        names = [seat.name for seat in self.watched.view.seats]
+        said = addressed(talk.text, names)
+        if said.unknown:
+            told = (
+                f"There is no seat '{said.unknown}'. There are: {one_line(', '.join(names), 300)}; or @all."
+            )
+            self.notify(plain(told), severity="error", timeout=8, markup=False)
+        elif is_blank(said.text):
+            self.notify("Write what you want to say after the names.", severity="warning")
+        elif len(said.text) > do.MAX_TEXT:
+            told = f"A message may have {do.MAX_TEXT:,} characters; this one has {len(said.text):,}."
+            self.notify(told, severity="error", timeout=8)
+        else:
+            talk.read_only = True  # at once: whoever presses Enter again means the same message
+            self.run_worker(self._talked(talk, do.Say(text=said.text, to=said.seats)), group="commands")
 
-    async def _talked(self, talk: Input, command: do.Say) -> None:
-        talk.disabled = True
+    async def _talked(self, talk: TalkLine, command: do.Say) -> None:
         try:
             if await self._given(command):
-                talk.value = ""
-                talk.display = False
-                self.query_one(SeatGrid).focus()
+                talk.clear()
+                self._close_talk(talk)
         finally:
-            talk.disabled = False
+            talk.read_only = False
+
+    def _close_talk(self, talk: TalkLine) -> None:
+        talk.display = False
+        self.query_one(SeatGrid).focus()
 
     def action_back(self) -> None:
         """Out of the line to talk on; else as everywhere."""
-        talk = self.query_one("#talk", Input)
+        talk = self.query_one("#talk", TalkLine)
         if talk.display:
             talk.display = False
             self.query_one(SeatGrid).focus()

@@ -19,6 +19,7 @@ from server.wire import frames as fr
 from tui.safe import content, plain
 from tui.state import Watched
 from tui.turns import Queue
+from tui.widgets.words import Words
 
 Send = Callable[[do.Command], Awaitable[fr.Ack]]
 _ASKS = {
@@ -67,7 +68,7 @@ class QueueScreen(Screen[None]):
         yield Header()
         with VerticalScroll(id="request"):
             yield Static("", id="turn")
-        yield TextArea(id="words", soft_wrap=True, tab_behavior="focus", show_line_numbers=False)
+        yield Words(id="words", soft_wrap=True, tab_behavior="focus", show_line_numbers=False)
         yield Static("", id="choice")
         yield Footer()
 
