@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sandbox.embeddings import Embedder
 from sandbox.memory import Memory, Recalled
 from sandbox.seeds import draw
-from sandbox.society import Society, recall_distance
+from sandbox.society import Society
 
 
 class Recollection:
@@ -51,10 +51,31 @@ class Recollection:
     async def recall(self, question: str, seats: Iterable[str]) -> dict[str, Recalled]:
         """What each seat remembers that is near enough to ``question``; seats without such are left out."""
         (vector,) = await self._embedder.embed([question])
-        limit = self._society.rules.max_distance or recall_distance(self._society.embedding)
+        limit = self._society.recall_limit
         found = ((seat, self._memories[seat].recall(vector, limit)) for seat in seats)
         return {seat: recalled for seat, recalled in found if recalled}
 
     def memory(self, seat: str) -> Memory:
         """The memory of one agent. Raises ``KeyError``."""
         return self._memories[seat]
+
+
+_QUESTIONS, _SEATS = 200, 20
+
+
+async def recall_share(society: Society, embedder: Embedder) -> float | None:
+    """The share of questions, over the seats, that remind an agent of a prior memory; None without any.
+
+    Of at most 200 questions and 20 seats. What agents remember of a run itself comes on top.
+    """
+    agents = [agent for agent in society.agents if agent.active][:_SEATS]
+    texts = [question.text for question in society.questions]
+    texts = [texts[place] for place in draw(range(len(texts)), _QUESTIONS, society.seed, "recall share")]
+    if not (agents and texts and society.memories and society.rules.prior_memories):
+        return None
+    recollection = Recollection(society, embedder)
+    await recollection.seed()
+    await embedder.embed(texts)  # all at once; each is looked up from now on
+    names = [agent.name for agent in agents]
+    recalled = sum([len(await recollection.recall(text, names)) for text in texts])
+    return recalled / (len(texts) * len(agents))

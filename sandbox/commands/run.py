@@ -26,9 +26,11 @@ from sandbox.commands.report import dimensions, interactions_table, totals
 from sandbox.commands.working import all_events, work
 from sandbox.errors import BudgetExhausted, ModelError
 from sandbox.models.catalog import require_adapters
+from sandbox.progress import fold
 from sandbox.records import InteractionRecord, assemble
 from sandbox.running import Store
 from sandbox.settings import Settings
+from sandbox.society import Society
 from sandbox.societyfile import Overrides
 from sandbox.store import sessions
 from sandbox.store.log import Handle
@@ -170,6 +172,7 @@ def _conclude(
             console.print(f"The last {_SHOWN} of {len(records)} are shown.", style="dim")
     console.print(totals(records, started), markup=False)
     _note_on_failures(console, records)
+    _note_on_recall(console, fold(all_events(store, handle.key)).society, records)
     _note_on_model(console, records)
     console.print(f"Stored as {handle.key} in {store.database.location}", markup=False, soft_wrap=True)
     seat = records[-1].seat if records else "A1"
@@ -188,6 +191,18 @@ def _note_on_failures(console: Console, records: list[InteractionRecord]) -> Non
         ((error, detail), count), *_ = failures.most_common(1)
         told = f"Most frequent failure ({count} of {failures.total()} failed turns): {error}: {detail}"
         console.print(safe(told, "red"), soft_wrap=True)
+
+
+def _note_on_recall(console: Console, society: Society, records: list[InteractionRecord]) -> None:
+    drafts = [record.draft for record in records if record.draft]
+    has_memories = society.memories and society.rules.prior_memories
+    if drafts and has_memories and not any(draft.recalled for draft in drafts):
+        console.print(
+            "Note: no question was like a remembered one, so presets and prior memories changed nothing. "
+            "Give memories that are like the questions, or raise rules.max_distance (now "
+            f"{society.recall_limit:g}).",
+            style="yellow",
+        )
 
 
 def _note_on_model(console: Console, records: list[InteractionRecord]) -> None:

@@ -14,10 +14,12 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
 from sandbox.blueprint import check, examples, read_society, society_from_text
+from sandbox.embeddings import embedder
 from sandbox.errors import SocietyError
 from sandbox.estimate import estimate
 from sandbox.monitored import Monitors
 from sandbox.names import normal
+from sandbox.recollection import recall_share
 from sandbox.society import Society
 from sandbox.societyfile import Overrides
 from sandbox.store import sessions
@@ -264,6 +266,7 @@ async def frames_schema(form: Literal["json-schema", "asyncapi"] = "asyncapi") -
 
 async def _estimated(society: Society, rounds: int) -> Estimate:
     found = await asyncio.to_thread(estimate, society, rounds)
+    plain = society.embedding == "hashed"  # others need a model, or cost money
     return Estimate(
         rounds=rounds,
         interactions=found.interactions,
@@ -272,4 +275,5 @@ async def _estimated(society: Society, rounds: int) -> Estimate:
         completion_tokens=found.completion_tokens,
         cost=found.cost,
         unpriced=found.unpriced,
+        recall=await recall_share(society, embedder(society.embedding)) if plain else None,
     )

@@ -82,10 +82,12 @@ class RoundView(_View):
 
 
 class Totals(_View):
-    """Since the session began. ``cost`` is in US dollars."""
+    """Since the session began. ``cost`` is in US dollars; ``recalled`` of ``drafts`` recalled a memory."""
 
     interactions: int = 0
     messages: int = 0
+    drafts: int = 0
+    recalled: int = 0
     ratings: int = 0
     unparsed: int = 0
     failures: int = 0
@@ -245,6 +247,9 @@ def _step(view: Snapshot, event: ev.Step) -> None:
     match event:
         case ev.MessagePosted():
             totals.messages += 1
+            if event.role == "draft":
+                totals.drafts += 1
+                totals.recalled += event.recalled is not None
             if opened:
                 opened.messages.append(event)
         case ev.RatingGiven():

@@ -83,7 +83,8 @@ class Estimate(BaseModel):
     """What a run may take, by the society's own numbers, before it is begun.
 
     ``cost`` is in US dollars, as if every answer had its full length; None where a price is not known
-    (``unpriced`` names those models).
+    (``unpriced`` names those models). ``recall`` is the share of questions that remind a seat of a prior
+    memory; None where there are none, or where the embedding is a model that would have to be asked.
     """
 
     rounds: int
@@ -93,6 +94,7 @@ class Estimate(BaseModel):
     completion_tokens: int
     cost: float | None
     unpriced: tuple[str, ...] = ()
+    recall: float | None = None
 
 
 class Fork(_Body):

