@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 
 from sandbox.aside import Aside
-from sandbox.errors import ModelRefused
+from sandbox.errors import ModelRefused, UserError
 from sandbox.exchange import ChatMessage, Reply, Sampling
 from sandbox.models.limits import paid_by
 from sandbox.models.spec import parse
@@ -164,6 +164,8 @@ async def _form_for(spec: str, seat: str, form: Form | None) -> dict[str, Any] |
         from sandbox.models.remote import takes_format
 
         takes = await asyncio.to_thread(takes_format, model.name, str(form.format["type"]))
+    elif model.family == "local":
+        takes = await _is_led(form, seat)
     else:
         takes = model.family == "openai"
     if not takes:
@@ -173,6 +175,23 @@ async def _form_for(spec: str, seat: str, form: Form | None) -> dict[str, Any] |
             f"{form.format['type']}. Leave '{form.param}' out, or ask a seat whose model can.",
         )
     return form.format
+
+
+async def _is_led(form: Form, seat: str) -> bool:
+    """Whether a local model is led to a form. Raises ``ApiError`` if it can't be to this one, or not here."""
+    from sandbox.models.guides import can_guide, grammar_of
+
+    if not can_guide():
+        raise unsupported(
+            form.param,
+            f"The seat '{seat}' speaks through a local model, which is held to a format by llguidance. It is "
+            "not installed here; its operator can: pip install 'social-sandbox[local]'.",
+        )
+    try:
+        await asyncio.to_thread(grammar_of, form.format)
+    except UserError as error:
+        raise ApiError(str(error), param=form.param) from error
+    return True
 
 
 async def _tools_for(spec: str, seat: str, tools: Tools | None) -> dict[str, Any] | None:
