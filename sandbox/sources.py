@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from sandbox.errors import MissingExtra, SocietyError
 from sandbox.society import PriorMemory, Question
-from sandbox.text import is_blank, one_line, printable, storable
+from sandbox.text import is_blank, kept, one_line, printable, storable
 
 log = logging.getLogger(__name__)
 BUNDLED = "bundled"
@@ -75,8 +75,8 @@ def read_memories(source: str, folder: Path | None = None) -> tuple[PriorMemory,
         try:
             memories.append(
                 PriorMemory(
-                    question=storable(_field(row, _QUESTION_KEYS, where)).strip(),
-                    response=storable(_field(row, _RESPONSE_KEYS, where)).strip(),
+                    question=kept(_field(row, _QUESTION_KEYS, where)).strip(),
+                    response=kept(_field(row, _RESPONSE_KEYS, where)).strip(),
                     label=_field(row, ("label",), where).strip(),
                 )
             )

@@ -204,8 +204,9 @@ def test_a_memory_that_lacks_something_is_named_with_its_line(tmp_path: Path, mi
     assert f"m.jsonl, line 2 has no text called {missing}" in error_of(
         file(tmp_path, "m.jsonl", rows), read_memories
     )
-    blank = f"{json.dumps(MEMORY)}\n\n{json.dumps(MEMORY | {missing: ' '})}\n"
-    assert f"m.jsonl, line 3: {missing}: " in error_of(file(tmp_path, "m.jsonl", blank), read_memories)
+    for nothing in (" ", "\u200b \u3164"):
+        blank = f"{json.dumps(MEMORY)}\n\n{json.dumps(MEMORY | {missing: nothing})}\n"
+        assert f"m.jsonl, line 3: {missing}: " in error_of(file(tmp_path, "m.jsonl", blank), read_memories)
 
 
 def test_memories_come_from_tables_only(tmp_path: Path) -> None:
