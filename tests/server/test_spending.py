@@ -87,7 +87,8 @@ def test_parallel_calls_of_a_key_in_two_processes_never_overspend(
 def test_a_run_of_a_key_keeps_to_its_budget_while_the_key_asks_beside_it(
     tmp_path: Path, keys: Keys, provider: FakeProvider
 ) -> None:
-    provider.script = say("Fine.", prompt_tokens=60, completion_tokens=20)  # dear, so that it takes few calls
+    # Dear, so that it takes few calls; but no dearer than what the smallest of them holds.
+    provider.script = say("Fine.", prompt_tokens=60, completion_tokens=20)
     poor = made(keys, "run", "ask", "watch", budget=0.03)
     headers = {"Authorization": f"Bearer {poor.key}"}
     with (
