@@ -61,6 +61,8 @@ class Amendments:
 
     async def change_rubric(self, rubric: Rubric, receipt: Receipt | None = None) -> None:
         """Put new norms into force, under the next version. What has begun ends under the old ones."""
+        if any(criterion.is_blank for criterion in rubric.criteria):
+            raise SessionError("A criterion needs a question, a worst and a best that can be seen.")
         renewed = rubric.model_copy(update={"version": self._progress.society.rubric.version + 1})
         require_prompts(renewed.language)
         await self._record([ev.RubricChanged(rubric=renewed)], each(receipt))

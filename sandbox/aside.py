@@ -71,8 +71,11 @@ class Aside:
         seed: int,
         on_delta: OnDelta | None = None,
         format: Mapping[str, Any] | None = None,
+        tools: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """What a seat says next in a conversation that the caller brings along, in a ``format`` if it must.
+        """What a seat says next in a conversation that the caller brings along.
+
+        It has the ``format`` it must have; ``tools`` are those it may want called.
 
         Raises ``SessionError`` for an unknown seat, and the ``ModelError``.
         """
@@ -81,7 +84,8 @@ class Aside:
         wishes = "\n\n".join(m.content for m in messages if m.role == "system" and not is_blank(m.content))
         talk = tuple(m for m in messages if m.role != "system")
         introduction = guest_introduction(language, agent, wishes)
-        request = Request("answer", seat, "chat", (introduction, *talk), sampling, seed, format=format)
+        messages = (introduction, *talk)
+        request = Request("answer", seat, "chat", messages, sampling, seed, format=format, tools=tools)
         with self._at_work():
             return await self._models(agent.model).generate(request, on_delta)
 

@@ -332,6 +332,8 @@ def check(society: Society) -> None:
     """
     texts = [question.text for question in society.questions]
     texts += [text for memory in society.memories for text in (memory.question, memory.response)]
+    if any(criterion.is_blank for criterion in society.rubric.criteria):
+        raise SocietyError("A criterion needs a question, a worst and a best that can be seen.")
     if any(map(is_blank, texts)):
         raise SocietyError("A question, or a prior memory, holds nothing that can be seen. Leave it out.")
     for spec in society.models():

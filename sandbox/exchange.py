@@ -30,10 +30,15 @@ FailureKind = Literal[
 
 
 class ChatMessage(NamedTuple):
-    """One message of a prompt."""
+    """One message of a prompt.
+
+    ``wire`` are the fields of the OpenAI protocol that make it a call of tools, or a tool's result, for
+    models that call tools; for others it is what ``role`` and ``content`` say.
+    """
 
     role: Role
     content: str
+    wire: Mapping[str, Any] | None = None
 
 
 class Sampling(NamedTuple):
@@ -67,7 +72,8 @@ class Request(NamedTuple):
     ``step`` names the request within its interaction. With a ``scale``, a rating is wanted: models
     that can give it by likelihood or as structured output do so. ``form`` names the fields of the
     reply, (rating, reason), the reason empty when none is wanted; ``method`` "text" has it read from words.
-    ``format`` is a ``response_format`` of the OpenAI protocol, for models that take one.
+    ``format`` is a ``response_format`` of the OpenAI protocol, for models that take one, and ``tools`` its
+    fields about tools.
     """
 
     step: str
@@ -81,6 +87,7 @@ class Request(NamedTuple):
     method: Literal["best", "text"] = "best"
     subject: Subject = Subject()
     format: Mapping[str, Any] | None = None
+    tools: Mapping[str, Any] | None = None
 
 
 class Usage(BaseModel):
@@ -101,13 +108,15 @@ class Usage(BaseModel):
 class Reply(NamedTuple):
     """A model's or a person's answer; ``rating`` is set when it did not have to be read from the text.
 
-    A person's answer names the ``person``, and took no call.
+    A person's answer names the ``person``, and took no call. ``calls`` are the tools that a model wants
+    called, as the OpenAI protocol tells them.
     """
 
     text: str
     rating: Rating | Unparsed | None = None
     usage: Usage = Usage()
     person: str | None = None
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 class Failure(NamedTuple):

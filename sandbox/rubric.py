@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sandbox.text import is_blank
+
 
 class Scale(BaseModel):
     """The whole numbers from ``low`` to ``high`` (both included), ``high`` being best."""
@@ -48,6 +50,11 @@ class Criterion(BaseModel):
     question: str = Field(min_length=1, max_length=2000)
     worst: str = Field(min_length=1, max_length=500)
     best: str = Field(min_length=1, max_length=500)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing can be seen of what a rater is told."""
+        return any(map(is_blank, (self.question, self.worst, self.best)))
 
 
 ALIGNMENT = Criterion(

@@ -8,7 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,18 @@ from pydantic import ValidationError
 
 from sandbox.errors import MissingExtra, SocietyError
 from sandbox.society import PriorMemory, Question
-from sandbox.text import is_blank, storable
+from sandbox.text import is_blank, kept, one_line, printable, storable
 
+log = logging.getLogger(__name__)
 BUNDLED = "bundled"
 HUB_PREFIX = "hf:"
 MAX_BYTES = 200_000_000
 _QUESTION_KEYS = ("question", "prompt", "query", "text", "instruction")
+_QUESTION_NAMES = frozenset(_QUESTION_KEYS)
+_BETWEEN = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+"""What may stand between the columns of a CSV file: where commas are for decimals, it is a semicolon."""
+_SEPARATOR_LINE = re.compile(r"sep=([^\r\n\w\"])\r?\n", re.I)
+"""A first line by which spreadsheets say what it is."""
 _RESPONSE_KEYS = ("response", "answer", "completion", "output")
 
 
@@ -66,8 +75,8 @@ def read_memories(source: str, folder: Path | None = None) -> tuple[PriorMemory,
         try:
             memories.append(
                 PriorMemory(
-                    question=storable(_field(row, _QUESTION_KEYS, where)).strip(),
-                    response=storable(_field(row, _RESPONSE_KEYS, where)).strip(),
+                    question=kept(_field(row, _QUESTION_KEYS, where)).strip(),
+                    response=kept(_field(row, _RESPONSE_KEYS, where)).strip(),
                     label=_field(row, ("label",), where).strip(),
                 )
             )
@@ -111,12 +120,68 @@ def _objects(text: str, name: str) -> Rows:
 
 
 def _table(text: str, name: str) -> Rows:
-    reader = csv.DictReader(io.StringIO(text))
+    """The rows of a CSV file. Its first line names the columns, and shows what stands between them."""
+    said = _SEPARATOR_LINE.match(text)
+    between = said[1] if said else _between(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=between)
+    if said:
+        next(reader)
+    names: list[str] | None = None
     try:
         for row in reader:
-            yield f"{name}, line {reader.line_num}", {str(k).strip().lower(): v for k, v in row.items()}
+            where = f"{name}, line {reader.line_num}"
+            if names is None:
+                names = _columns(row, where)
+            elif row:
+                yield where, dict(zip(names, _fitted(row, names, between, where), strict=False))
     except csv.Error as error:
-        raise SocietyError(f"{name}, line {reader.reader.line_num}: {error}.") from error
+        raise SocietyError(f"{name}, line {reader.line_num}: {error}.") from error
+    if between != ",":
+        log.warning(
+            "%s: read with %s between its columns.", printable(name), _BETWEEN.get(between, repr(between))
+        )
+
+
+def _between(text: str) -> str:
+    """What stands between the columns: the first sign by which the first line names a column that we know."""
+    for sign in _BETWEEN:
+        with suppress(csv.Error):
+            first = next(
+                (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=sign) if row), []
+            )
+            if not _QUESTION_NAMES.isdisjoint(map(_column, first)):
+                return sign
+    return ","
+
+
+def _columns(row: list[str], where: str) -> list[str] | None:
+    """The columns' names. Raises ``SocietyError`` if a question is under none of them."""
+    if not row:
+        return None
+    names = list(map(_column, row))
+    if _QUESTION_NAMES.isdisjoint(names):
+        raise SocietyError(
+            f"{where} has to name the columns, and none is called {' or '.join(_QUESTION_KEYS)}. It reads: "
+            f"{one_line(', '.join(row), 80)}. Put the names above the rows, with a comma, a semicolon or a "
+            "tab between them; or write one question a line into a .txt file."
+        )
+    return names
+
+
+def _column(cell: str) -> str:
+    return cell.strip().lower()
+
+
+def _fitted(row: list[str], names: list[str], between: str, where: str) -> list[str]:
+    """A row of no more fields than there are columns; where there is one column, all of the line is in it."""
+    if len(row) <= len(names):
+        return row
+    if len(names) == 1:
+        return [between.join(row)]
+    raise SocietyError(
+        f"{where} has {len(row)} fields for {len(names)} columns. Put texts that hold "
+        f"{_BETWEEN.get(between, repr(between))} into double quotes."
+    )
 
 
 def _from_hub(source: str) -> Rows:
@@ -164,11 +229,19 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise SocietyError(f"'{path}' is larger than {MAX_BYTES // 1_000_000} MB. Split it.")
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SocietyError(f"'{path}' is not UTF-8 text (byte {error.start}). Convert it first.") from error
+        raise SocietyError(
+            f"'{path}' is not UTF-8 text (byte {error.start}). Save it as UTF-8 (in a spreadsheet: as "
+            "CSV UTF-8)."
+        ) from error
     except OSError as error:
         raise SocietyError(f"'{path}' can't be read: {error.strerror}.") from error
+    if text.count("\0") * 3 > len(text):  # every other byte: it has no mark at its beginning
+        raise SocietyError(
+            f"'{path}' is UTF-16 or the like. Save it as UTF-8 (in a spreadsheet: as CSV UTF-8)."
+        )
+    return text
 
 
 def _bundled(name: str) -> str:

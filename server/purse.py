@@ -40,6 +40,7 @@ class Purses:
         self._queues: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._settled: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
+        self._late_holds: set[asyncio.Future[float | None]] = set()
         self._late: Counter[int] = Counter()
 
     async def hold(self, key: int, amount: float) -> int | None:
@@ -52,11 +53,23 @@ class Purses:
         async with queue:
             while True:
                 settled.clear()
-                held = await asyncio.to_thread(self._try_hold, key, amount)
+                trying = asyncio.ensure_future(asyncio.to_thread(self._try_hold, key, amount))
+                try:
+                    held = await asyncio.shield(trying)
+                except asyncio.CancelledError:  # whoever asked is gone, and the thread goes on
+                    trying.add_done_callback(lambda done: self._give_back(key, done))
+                    raise
                 if held != 0:
                     return held
                 with_others = asyncio.wait_for(settled.wait(), _LOOK_S)
                 await asyncio.gather(with_others, return_exceptions=True)
+
+    def _give_back(self, key: int, done: asyncio.Future[int | None]) -> None:
+        """Settle a hold that nobody waits for any more."""
+        if not done.cancelled() and done.exception() is None and (held := done.result()):
+            task = asyncio.ensure_future(self.settle(key, held, 0.0))
+            self._late_holds.add(task)
+            task.add_done_callback(self._late_holds.discard)
 
     def turn(self, key: int) -> asyncio.Semaphore:
         """What a work of many calls waits for; to be entered."""
@@ -82,6 +95,7 @@ class Purses:
 
     async def close(self) -> None:
         """Book what is late."""
+        await asyncio.gather(*self._late_holds)
         for key, owed in tuple(self._late.items()):
             if owed:
                 await self.settle(key, None, 0.0)
@@ -128,6 +142,8 @@ class KeyPurse:
 
     async def settle(self, held: int | None, cost: float) -> None:
         """See ``Purse``."""
+        if held is None and not cost:
+            return
         left = await self._purses.settle(self._key, held, cost)
         if self._over is not None and left is not None and left <= 0:
             await self._over()

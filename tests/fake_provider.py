@@ -70,6 +70,7 @@ class Reaction(NamedTuple):
     prompt_tokens: int = 11
     completion_tokens: int = 7
     choices: bool = True
+    calls: tuple[dict[str, Any], ...] = ()
 
 
 Script = Callable[[Call], Reaction] | Sequence[Reaction] | Reaction
@@ -240,6 +241,13 @@ class FakeProvider:
             return response
         if reaction.choices:
             call.said = reaction.text
+            for place, wanted in enumerate(reaction.calls):  # as OpenAI tells them: the arguments in pieces
+                function, half = wanted["function"], len(wanted["function"]["arguments"]) // 2
+                head = {**wanted, "index": place, "function": {**function, "arguments": ""}}
+                await send(_chunk(call.body, {"tool_calls": [head]}))
+                for piece in (function["arguments"][:half], function["arguments"][half:]):
+                    delta = {"index": place, "function": {"arguments": piece}}
+                    await send(_chunk(call.body, {"tool_calls": [delta]}))
             await send(_chunk(call.body, {}, reaction.finish))
         if (call.body.get("stream_options") or {}).get("include_usage"):
             await send(_chunk(call.body, None) | {"usage": _usage(reaction)})
@@ -261,7 +269,9 @@ def _usage(reaction: Reaction) -> dict[str, int]:
 
 
 def _completion(body: dict[str, Any], reaction: Reaction) -> dict[str, Any]:
-    message = {"role": "assistant", "content": reaction.text}
+    message: dict[str, Any] = {"role": "assistant", "content": reaction.text}
+    if reaction.calls:
+        message["tool_calls"] = list(reaction.calls)
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",

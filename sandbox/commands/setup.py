@@ -79,6 +79,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield Check("scripted models", "ok", "always available: sandbox run scripted")
     yield _guarded("local models", _local, settings)
     yield _guarded("offline model", _offline, settings)
+    yield _extra("JSON from local models", "local", "llguidance")
     yield _embedding()
     yield _extra("training", "train", "peft", "trl")
     yield _extra("evaluation", "eval", "lm_eval", "scipy", "matplotlib")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sandbox.errors import SocietyError
 from sandbox.exchange import Request
 from sandbox.models.base import Model
-from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Paced, Paid, Retrying
+from sandbox.models.limits import Gate, Ledger, Limited, Paced, Paid, Retrying
 from sandbox.models.scripted import ScriptedModel
 from sandbox.models.spec import Spec, parse
 from sandbox.redaction import Redactor
@@ -144,10 +144,8 @@ class Catalog:
     def _bounded(
         self, model: Model, provider: str, estimate: Callable[[Request], float] | None = None
     ) -> Model:
-        """A slot for the request with its retries, then its budget, then the tries, each in its turn."""
+        """A slot for the request with its retries, then its payment, then the tries, each in its turn."""
         limits = self._limits
         gate = self._gates.setdefault(provider, Gate(limits.per_provider, limits.requests_per_minute))
         bounded: Model = Retrying(Paced(model, gate), attempts=limits.attempts, timeout_s=limits.timeout_s)
-        if estimate:
-            bounded = Budgeted(bounded, self._ledger, estimate)
-        return Limited(Paid(bounded, estimate), gate)
+        return Limited(Paid(bounded, estimate, self._ledger if estimate else None), gate)

@@ -22,7 +22,7 @@ def trim(
     kept = list(messages)
     before = now = count(kept)
     while now > limit and (old := _oldest_exchange(kept)) is not None:
-        del kept[old : old + 2]
+        del kept[old[0] : old[1]]
         now = count(kept)
     while now > limit:
         longest = max(range(len(kept)), key=lambda i: len(kept[i].content))
@@ -39,9 +39,15 @@ def trim(
     return tuple(kept), before - now
 
 
-def _oldest_exchange(messages: Sequence[ChatMessage]) -> int | None:
-    """The index of the first (user, assistant) pair, if there is one before the last message."""
+def _oldest_exchange(messages: Sequence[ChatMessage]) -> tuple[int, int] | None:
+    """Where the first (user, assistant) pair lies, if there is one before the last message.
+
+    Calls of tools go with their results and what was said of them: half of that is refused by providers.
+    """
     for index in range(len(messages) - 2):
         if messages[index].role == "user" and messages[index + 1].role == "assistant":
-            return index
+            end = index + 2
+            while end < len(messages) and messages[end - 1].wire and messages[end].role != "system":
+                end += 1
+            return (index, end) if end < len(messages) else None
     return None

@@ -28,11 +28,21 @@ from sandbox.errors import (
 from sandbox.exchange import ChatMessage, Reply, Request, Usage
 from sandbox.models.base import OnDelta, spoken
 from sandbox.models.context import trim
-from sandbox.models.openai_wire import rating_schema, retry_after, sampling_fields, says_overflow
+from sandbox.models.openai_wire import (
+    calls_in,
+    joined_calls,
+    rating_schema,
+    retry_after,
+    sampling_fields,
+    says_overflow,
+    wire_messages,
+)
 from sandbox.ratings import read_structured
 from sandbox.redaction import Redactor
 
 _SHRINK = 0.6
+_Said = tuple[str, tuple[dict[str, Any], ...], str, Mapping[str, Any]]
+"""A reply's text, the calls in it, why it ended, and what it took."""
 _BUFFER = 2**23  # a line of a stream may be twice as long
 
 
@@ -83,7 +93,7 @@ class DirectModel:
         structured = self._structured and request.scale is not None and request.method == "best"
         body: dict[str, Any] = {
             "model": self._name,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": wire_messages(messages),
             **sampling_fields(request),
         }
         if structured and request.scale:
@@ -101,7 +111,7 @@ class DirectModel:
                 if response.status != 200:
                     said = await response.text(errors="replace")
                     raise self._refused(response.status, said, response.headers)
-                text, finish, used = await (
+                text, calls, finish, used = await (
                     self._streamed(response, on_delta) if on_delta else _whole_reply(response)
                 )
         except TimeoutError as error:
@@ -114,7 +124,7 @@ class DirectModel:
             raise ModelUnavailable(f"{self._name}: the endpoint's reply is not of the protocol.") from error
         if finish == "content_filter" and not text:
             raise ModelRefused(f"{self._name}: the endpoint's content filter stopped the reply.")
-        said = spoken(text, request.purpose)
+        said = text if calls else spoken(text, request.purpose)
         usage = Usage(
             model=f"openai/{self._name}",
             prompt_tokens=_tokens(used, "prompt_tokens"),
@@ -124,7 +134,7 @@ class DirectModel:
             finish=finish,
         )
         rating = read_structured(said, request.scale) if structured and request.scale else None
-        return Reply(said, rating, usage)
+        return Reply(said, rating, usage, calls=calls)
 
     def _refused(self, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
         # Redacted before it is cut: half a key is not recognised.
@@ -137,10 +147,9 @@ class DirectModel:
             return ModelUnavailable(message)
         return ContextOverflow(message) if says_overflow(status, text) else ModelRefused(message)
 
-    async def _streamed(
-        self, response: aiohttp.ClientResponse, on_delta: OnDelta
-    ) -> tuple[str, str, Mapping[str, Any]]:
+    async def _streamed(self, response: aiohttp.ClientResponse, on_delta: OnDelta) -> _Said:
         pieces: list[str] = []
+        deltas: list[object] = []
         finish = ""
         used: Mapping[str, Any] = {}
         async for line in response.content:
@@ -156,12 +165,13 @@ class DirectModel:
             used = data.get("usage") or used
             for choice in _choices(data):
                 finish = str(choice.get("finish_reason") or finish)
+                deltas += _calls(choice, "delta")
                 if piece := _content(choice, "delta"):
                     pieces.append(piece)
                     on_delta(piece)
         if not finish:
             raise ModelUnavailable(f"{self._name}: the stream broke off.")
-        return "".join(pieces), finish, used
+        return "".join(pieces), calls_in({"tool_calls": joined_calls(deltas)}), finish, used
 
 
 class HttpSessions:
@@ -194,16 +204,18 @@ class HttpSessions:
 
 def count_roughly(messages: Sequence[ChatMessage]) -> int:
     """An estimate of the tokens of a prompt whose tokenizer is not known: one for every three bytes."""
-    return sum(len(message.content.encode()) // 3 + 8 for message in messages)
+    sizes = [(len(message.content.encode()), len(str(message.wire or "").encode())) for message in messages]
+    return sum(said // 3 + more // 3 + 8 for said, more in sizes)
 
 
-async def _whole_reply(response: aiohttp.ClientResponse) -> tuple[str, str, Mapping[str, Any]]:
+async def _whole_reply(response: aiohttp.ClientResponse) -> _Said:
     data = _object(await response.read())
     choices = _choices(data)
     if not choices:
         raise EmptyReply("The endpoint's reply held no choices.")
     finish = str(choices[0].get("finish_reason") or "stop")
-    return _content(choices[0], "message"), finish, data.get("usage") or {}
+    calls = calls_in({"tool_calls": _calls(choices[0], "message")})
+    return _content(choices[0], "message"), calls, finish, data.get("usage") or {}
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
@@ -227,6 +239,12 @@ def _content(choice: Mapping[str, Any], part: str) -> str:
     if not isinstance(text, str | None):
         raise ValueError("no text")
     return text or ""
+
+
+def _calls(choice: Mapping[str, Any], part: str) -> list[object]:
+    held = choice.get(part)
+    calls = held.get("tool_calls") if isinstance(held, dict) else None
+    return calls if isinstance(calls, list) else []
 
 
 def _tokens(used: object, name: str) -> int:

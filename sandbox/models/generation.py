@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from sandbox.models.guides import Guide
 from sandbox.models.scales import Longer
 
 TOP_K = 64
@@ -31,8 +32,8 @@ class Row:
     """One prompt and what becomes of it.
 
     ``scale_tokens`` maps the values of a scale to their tokens, and ``longer`` is the one value of two, if
-    there is one (nothing is forced then); ``forced`` are tokens that follow the value; ``on_text`` is called
-    in the generating thread with new text; ``is_cancelled`` is asked there.
+    there is one (nothing is forced then); ``forced`` are tokens that follow the value; ``guide`` leads to a
+    form; ``on_text`` is called in the generating thread with new text; ``is_cancelled`` is asked there.
     """
 
     prompt: list[int]
@@ -44,6 +45,7 @@ class Row:
     scale_tokens: dict[int, int] | None = None
     longer: Longer | None = None
     forced: list[int] = field(default_factory=list)
+    guide: Guide | None = None
     adapter: str = ""
     is_cancelled: Callable[[], bool] = lambda: False
     on_text: Callable[[str], None] | None = None
@@ -83,7 +85,7 @@ def generate(model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
     for index, row in enumerate(rows):
         ids[index, longest - len(row.prompt) :] = torch.tensor(row.prompt, dtype=torch.long)
         mask[index, longest - len(row.prompt) :] = 1
-    ends = _end_tokens(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     with torch.inference_mode(), _speaking_through(model, rows) as adapters:
         model.generate(
             input_ids=ids.to(device),
@@ -268,6 +270,8 @@ class _Steering(LogitsProcessor):
         for index, row in enumerate(self._rows):
             if row.finish:
                 continue
+            if row.guide is not None:
+                row.guide.allow(scores[index])
             if step == 0 and row.scale_tokens is not None:
                 chosen[index] = self._judge(row, scores[index])
             elif step == 1 and row.longer is not None:
@@ -343,6 +347,8 @@ class _Stopping(StoppingCriteria):
         else:
             row.tokens.append(token)
             self._look(row)
+            if row.guide is not None and row.guide.take(token):
+                row.finish = row.finish or "stop"
             if not row.finish and len(row.tokens) >= row.budget:
                 row.finish = "stop" if row.is_bare_rating else "length"
         if row.finish:
@@ -383,7 +389,8 @@ def _held(text: str, stops: Sequence[str]) -> int:
     )
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a reply."""
     configured = model.generation_config.eos_token_id
     several = configured if isinstance(configured, list) else [configured]
     return frozenset(token for token in (*several, tokenizer.eos_token_id) if token is not None)

@@ -1,4 +1,4 @@
-"""Wrappers around a model: retry, rate and concurrency, budget. Each adds one thing and knows no provider."""
+"""Wrappers around a model: retries, rate and slots, payment. Each adds one thing and knows no provider."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiolimiter import AsyncLimiter
 from tenacity import (
@@ -130,21 +130,33 @@ class Gate:
         self.limiter = AsyncLimiter(max(per_minute / 60, 1), max(60 / per_minute, 1)) if per_minute else None
 
 
+class Purse(Protocol):
+    """Who pays for a call: the session it belongs to, or a key of the server with a budget of its own."""
+
+    async def hold(self, amount: float) -> Any:
+        """Promise ``amount``. Returns what to settle; raises ``BudgetExhausted`` if too little is left."""
+        ...
+
+    async def settle(self, held: Any, cost: float) -> None:
+        """Replace a promise by what the call cost (0 if it failed before it cost anything)."""
+        ...
+
+
 class Ledger:
-    """Money spent and promised, in US dollars. Calls reserve first, so that together they can't overdraw."""
+    """A session's purse, in US dollars. Calls hold first, so that together they can't overdraw."""
 
     def __init__(self, cap: float | None, spent: float = 0.0) -> None:
         self.cap = cap
         self.spent = spent
-        self._reserved = 0.0
+        self._held = 0.0
         self._settled = asyncio.Event()
 
-    async def reserve(self, amount: float) -> float:
+    async def hold(self, amount: float) -> float:
         """Promise ``amount``, waiting while only other promises stand in its way.
 
         Raises ``BudgetExhausted`` if what is spent leaves too little.
         """
-        while self.cap is not None and self.spent + self._reserved + amount > self.cap:
+        while self.cap is not None and self.spent + self._held + amount > self.cap:
             if self.spent + amount > self.cap:
                 raise BudgetExhausted(
                     f"The next call may cost ${amount:.4f}, and of the budget of ${self.cap:.2f} "
@@ -152,49 +164,14 @@ class Ledger:
                 )
             self._settled.clear()
             await self._settled.wait()
-        self._reserved += amount
+        self._held += amount
         return amount
 
-    def settle(self, reserved: float, cost: float) -> None:
-        """Replace a promise by what the call cost (0 if it failed before it cost anything)."""
-        self._reserved = max(self._reserved - reserved, 0.0)
+    async def settle(self, held: float, cost: float) -> None:
+        """See ``Purse``."""
+        self._held = max(self._held - held, 0.0)
         self.spent += cost
         self._settled.set()
-
-
-class Budgeted:
-    """Reserves what a call may cost at most before it is made. ``estimate`` is called in a thread."""
-
-    def __init__(self, model: Model, ledger: Ledger, estimate: Callable[[Request], float]) -> None:
-        self._model = model
-        self._ledger = ledger
-        self._estimate = estimate
-
-    async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
-        """The reply. Raises ``BudgetExhausted`` without calling."""
-        reserved = await self._ledger.reserve(await asyncio.to_thread(self._estimate, request))
-        cost = 0.0
-        try:
-            reply = await self._model.generate(request, on_delta)
-            cost = reply.usage.cost
-            return reply
-        except ModelError as error:
-            cost = error.cost
-            raise
-        finally:
-            self._ledger.settle(reserved, cost)
-
-
-class Purse(Protocol):
-    """Who pays for a call, beside the session it belongs to: a key of the server with a budget of its own."""
-
-    async def hold(self, amount: float) -> int | None:
-        """Promise ``amount``. Returns what to settle; raises ``BudgetExhausted`` if too little is left."""
-        ...
-
-    async def settle(self, held: int | None, cost: float) -> None:
-        """Replace a promise by what the call cost."""
-        ...
 
 
 _PURSE: ContextVar[Purse | None] = ContextVar("purse", default=None)
@@ -202,7 +179,7 @@ _PURSE: ContextVar[Purse | None] = ContextVar("purse", default=None)
 
 @contextmanager
 def paid_by(purse: Purse | None) -> Iterator[None]:
-    """Have the calls within the block, and within tasks that begin in it, paid for by ``purse``."""
+    """Have the calls within the block, and within tasks that begin in it, paid for by ``purse`` as well."""
     token = _PURSE.set(purse)
     try:
         yield
@@ -211,24 +188,30 @@ def paid_by(purse: Purse | None) -> Iterator[None]:
 
 
 class Paid:
-    """Has a call paid for by the purse that it is made under, if there is one: held before, settled after.
+    """Has a call paid for: by the purse that it is made under, if there is one, and a session's ``ledger``.
 
-    ``estimate`` (what the call may cost at most) is called in a thread; without it nothing is held.
+    Both hold what it may cost at most before it is made, and are settled after it. ``estimate`` says how much
+    that is, in a thread; without it nothing is.
     """
 
-    def __init__(self, model: Model, estimate: Callable[[Request], float] | None = None) -> None:
+    def __init__(
+        self, model: Model, estimate: Callable[[Request], float] | None = None, ledger: Ledger | None = None
+    ) -> None:
         self._model = model
         self._estimate = estimate
+        self._ledger = ledger
 
     async def generate(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
         """The reply. Raises ``BudgetExhausted`` without calling."""
-        purse = _PURSE.get()
-        if purse is None:
+        purses = [purse for purse in (_PURSE.get(), self._ledger) if purse is not None]
+        if not purses:
             return await self._model.generate(request, on_delta)
         amount = await asyncio.to_thread(self._estimate, request) if self._estimate else 0.0
-        held = await purse.hold(amount)
+        held: list[tuple[Purse, Any]] = []
         cost = 0.0
         try:
+            for purse in purses:
+                held.append((purse, await purse.hold(amount)))
             reply = await self._model.generate(request, on_delta)
             cost = reply.usage.cost
             return reply
@@ -236,5 +219,5 @@ class Paid:
             cost = error.cost
             raise
         finally:
-            if held is not None or cost:
-                await asyncio.shield(purse.settle(held, cost))
+            for purse, promise in reversed(held):  # what one of them held is given back if the other refuses
+                await asyncio.shield(purse.settle(promise, cost))

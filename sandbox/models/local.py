@@ -26,6 +26,7 @@ from sandbox.text import storable
 
 if TYPE_CHECKING:
     from sandbox.models.generation import Scored
+    from sandbox.models.guides import Guide, Guides
 
 QUIET_S = 0.004
 """A batch is closed when no request has come for this long."""
@@ -60,6 +61,7 @@ class LocalWorker:
         # PEFT takes few names for adapters, so it is told our own. A refusal is remembered.
         self._attached: dict[str, str] = {}
         self._refused: dict[str, ModelError] = {}
+        self._guides: Guides | None = None
         self._scales: dict[tuple[str, tuple[int, ...]], ScaleTokens | None] = {}
 
     async def run(self, request: Request, adapter: str, on_delta: OnDelta | None) -> Reply:
@@ -290,6 +292,7 @@ class LocalWorker:
         forced = tokenizer.encode(f"\n{reason}:", add_special_tokens=False) if reason else []
         row = Row(
             prompt=prompt + prefix,
+            guide=self._guide(request),
             max_tokens=request.sampling.max_tokens,
             temperature=request.sampling.temperature,
             top_p=request.sampling.top_p,
@@ -304,6 +307,19 @@ class LocalWorker:
         )
         row.on_done = lambda: self._done(job, request, row, trimmed)
         return row
+
+    def _guide(self, request: Request) -> Guide | None:
+        """What leads the reply, if it has to have a form."""
+        if request.format is None:
+            return None
+        from sandbox.models.generation import end_tokens
+        from sandbox.models.guides import Guides
+
+        loaded = self._loaded
+        if self._guides is None:
+            width = loaded.model.get_output_embeddings().weight.shape[0]
+            self._guides = Guides(loaded.tokenizer, width, end_tokens(loaded.model, loaded.tokenizer))
+        return self._guides.guide(request.format)
 
     def _scale_tokens(self, request: Request) -> ScaleTokens | None:
         """How the scale is read by likelihood; None where it can't be, or isn't wanted.

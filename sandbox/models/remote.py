@@ -26,7 +26,15 @@ from sandbox.errors import (
 from sandbox.exchange import ChatMessage, Reply, Request, Usage
 from sandbox.models.base import OnDelta, spoken
 from sandbox.models.context import trim
-from sandbox.models.openai_wire import rating_schema, retry_after, sampling_fields, says_overflow
+from sandbox.models.openai_wire import (
+    bound,
+    calls_in,
+    rating_schema,
+    retry_after,
+    sampling_fields,
+    says_overflow,
+    wire_messages,
+)
 from sandbox.ratings import read_structured
 from sandbox.redaction import Redactor
 
@@ -51,6 +59,11 @@ def takes_format(name: str, kind: str) -> bool:
     if kind == "json_schema":
         return bool(library.supports_response_schema(name))
     return "response_format" in (library.get_supported_openai_params(name) or ())
+
+
+def takes_tools(name: str) -> bool:
+    """Whether a provider's model can be given tools: LiteLLM drops them silently if not."""
+    return "tools" in (litellm().get_supported_openai_params(name) or ())
 
 
 def litellm() -> ModuleType:
@@ -86,7 +99,7 @@ class LiteLLMModel:
         schema = self._schema(request)
         fields: dict[str, Any] = {
             "model": self._name,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": wire_messages(messages),
             "num_retries": 0,
             "max_retries": 0,
             **sampling_fields(request),
@@ -106,20 +119,21 @@ class LiteLLMModel:
             raise self._explained(library, error) from None
         usage = self._usage(library, response, time.perf_counter() - started, trimmed)
         try:
-            text, finish = _first_choice(response)
-            said = spoken(text, request.purpose)
+            text, calls, finish = _first_choice(response)
+            said = (text or "") if calls else spoken(text, request.purpose)
         except ModelError as error:
             error.cost = usage.cost  # nothing usable came, and it is charged all the same
             raise
         usage = usage.model_copy(update={"finish": finish})
         rating = read_structured(said, request.scale) if schema and request.scale else None
-        return Reply(said, rating, usage)
+        return Reply(said, rating, usage, calls=calls)
 
     def estimate(self, request: Request) -> float:
         """What the call may cost at most, in US dollars; 0 for a model without a known price."""
         price = self._info.get("input_cost_per_token") or 0.0, self._info.get("output_cost_per_token") or 0.0
         # No token is shorter than a byte; in many scripts few are longer. The schema is read as well.
-        prompt = _bytes(request.messages) + (len(str(self._schema(request))) if any(price) else 0)
+        more = (self._schema(request), request.tools) if any(price) else ()
+        prompt = bound(request.messages, *more)
         return float(prompt * price[0] + request.sampling.max_tokens * price[1])
 
     def _schema(self, request: Request) -> dict[str, Any] | None:
@@ -145,13 +159,12 @@ class LiteLLMModel:
         window = int(self._info.get("max_input_tokens") or UNKNOWN_WINDOW)
         # Many windows hold prompt and reply together, and the price list doesn't say which.
         limit = max(window - request.sampling.max_tokens, window // 2)
-        if _bytes(request.messages) <= limit:
+        if bound(request.messages) <= limit:
             return request.messages, 0
         return trim(request.messages, limit, self._count)
 
     def _count(self, messages: Sequence[ChatMessage]) -> int:
-        plain = [{"role": message.role, "content": message.content} for message in messages]
-        return int(litellm().token_counter(model=self._name, messages=plain))
+        return int(litellm().token_counter(model=self._name, messages=wire_messages(messages)))
 
     async def _streamed(self, library: ModuleType, fields: dict[str, Any], on_delta: OnDelta) -> Any:
         chunks = []
@@ -196,7 +209,7 @@ class LiteLLMModel:
         return ModelRefused(message)
 
 
-def _first_choice(response: Any) -> tuple[str | None, str]:
+def _first_choice(response: Any) -> tuple[str | None, tuple[dict[str, Any], ...], str]:
     choices = getattr(response, "choices", None)
     if not choices:
         raise EmptyReply("The provider's reply held no choices.")
@@ -205,12 +218,8 @@ def _first_choice(response: Any) -> tuple[str | None, str]:
     text = message.content or getattr(message, "refusal", None)
     if finish == "content_filter" and not text:
         raise ModelRefused("The provider's content filter stopped the reply.")
-    return text, finish
-
-
-def _bytes(messages: Sequence[ChatMessage]) -> int:
-    """A bound on the tokens of a prompt: none is shorter than a byte, and each message has a frame."""
-    return sum(len(message.content.encode()) + 16 for message in messages)
+    calls = [call.model_dump() for call in getattr(message, "tool_calls", None) or ()]
+    return text, calls_in({"tool_calls": calls}), finish
 
 
 def _asked_wait(error: Exception) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.requests import Request
 
 from sandbox.aside import Aside
+from sandbox.errors import ModelRefused, UserError
 from sandbox.exchange import ChatMessage, Reply, Sampling
 from sandbox.models.limits import paid_by
 from sandbox.models.spec import parse
@@ -22,7 +23,7 @@ from server.openai.errors import ApiError, unsupported
 from server.openai.models import Target, drafter, resolve
 from server.openai.speaking import Choice, Emit, Piece, Speak, Spoken, finish_of, ignore, rest_of
 from server.openai.streaming import all_or_none
-from server.openai.wire import MOST_TOKENS, Form, Options
+from server.openai.wire import MOST_TOKENS, Form, Options, Tools, without_calls
 from server.purse import KeyPurse
 from server.services import Services
 
@@ -41,6 +42,7 @@ class Wishes:
     seed: int | None = None
     n: int = 1
     form: Form | None = None
+    tools: Tools | None = None
 
     def sampling(self, aside: Aside) -> Sampling:
         """How a reply is generated, by what is wanted and the society's own ways."""
@@ -121,6 +123,14 @@ async def asking(
             "A society drafts, rates and revises in its own words, and so does whatever is recorded; no "
             "format can be promised. Ask one of its seats, off the record: sandbox/SEAT.",
         )
+    if wishes.tools is not None and wishes.tools.demanded and (target.seat is None or record):
+        raise unsupported(
+            "tool_choice",
+            "A society drafts, rates and revises in its own words, and so does whatever is recorded; no call "
+            "of a tool can be required of it. Leave the choice out, or ask one of its seats: sandbox/SEAT.",
+        )
+    if target.seat is None or record:
+        messages = without_calls(messages)
     if options.seat is not None and target.seat is not None:
         raise ApiError(
             "sandbox.seat says who drafts in a society; this model is a seat already.", param="sandbox.seat"
@@ -154,6 +164,8 @@ async def _form_for(spec: str, seat: str, form: Form | None) -> dict[str, Any] |
         from sandbox.models.remote import takes_format
 
         takes = await asyncio.to_thread(takes_format, model.name, str(form.format["type"]))
+    elif model.family == "local":
+        takes = await _is_led(form, seat)
     else:
         takes = model.family == "openai"
     if not takes:
@@ -165,13 +177,64 @@ async def _form_for(spec: str, seat: str, form: Form | None) -> dict[str, Any] |
     return form.format
 
 
+async def _is_led(form: Form, seat: str) -> bool:
+    """Whether a local model is led to a form. Raises ``ApiError`` if it can't be to this one, or not here."""
+    from sandbox.models.guides import can_guide, grammar_of
+
+    if not can_guide():
+        raise unsupported(
+            form.param,
+            f"The seat '{seat}' speaks through a local model, which is held to a format by llguidance. It is "
+            "not installed here; its operator can: pip install 'social-sandbox[local]'.",
+        )
+    try:
+        await asyncio.to_thread(grammar_of, form.format)
+    except UserError as error:
+        raise ApiError(str(error), param=form.param) from error
+    return True
+
+
+async def _tools_for(spec: str, seat: str, tools: Tools | None) -> dict[str, Any] | None:
+    """The tools that a seat's model is given: those offered, if it can call any; a model may decline to.
+
+    Raises ``ApiError`` if a call is demanded and it can't call.
+    """
+    if tools is None:
+        return None
+    model = parse(spec)
+    if model.family == "litellm":
+        from sandbox.models.remote import takes_tools
+
+        takes = await asyncio.to_thread(takes_tools, model.name)
+    else:
+        takes = model.family == "openai"
+    if takes:
+        return tools.fields
+    if tools.demanded:
+        raise unsupported(
+            "tool_choice",
+            f"The seat '{seat}' speaks through {spec.partition('?')[0]}, which calls no tools, so none can "
+            "be required. Leave the choice out, set it to 'auto', or ask a seat whose model can.",
+        )
+    return None
+
+
+def _is_of_tools(error: ModelRefused, tools: Tools | None) -> bool:
+    """Whether an endpoint refused because its model knows no tools, which it need not."""
+    return tools is not None and not tools.demanded and "tool" in str(error).lower()
+
+
 async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
     """What a seat says next, once or several times."""
     seat = asked.target.seat
     assert seat is not None
     aside = await asked.aside()
     sampling = asked.wishes.sampling(aside)
-    form = await _form_for(aside.spec(seat), seat, asked.wishes.form)
+    spec = aside.spec(seat)
+    form = await _form_for(spec, seat, asked.wishes.form)
+    tools = await _tools_for(spec, seat, asked.wishes.tools)
+    knows_calls = tools is not None or parse(spec).family == "openai"
+    messages = asked.messages if knows_calls else without_calls(asked.messages)
 
     async def one(index: int, seed: int) -> Reply:
         said = ""
@@ -182,7 +245,13 @@ async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
             emit(Piece(index, text))
 
         wanted = None if emit is ignore else on_delta
-        reply = await aside.answer(seat, asked.messages, sampling, seed, wanted, form)
+        try:
+            reply = await aside.answer(seat, messages, sampling, seed, wanted, form, tools)
+        except ModelRefused as error:
+            if not _is_of_tools(error, asked.wishes.tools):
+                raise
+            plain = without_calls(messages)  # they need not be called, so who knows none answers in text
+            reply = await aside.answer(seat, plain, sampling, seed, wanted, form)
         if rest := rest_of(said, reply.text):
             emit(Piece(index, rest))
         return reply
@@ -199,7 +268,7 @@ async def _seat_speaks(asked: Asking, emit: Emit) -> Spoken:
     if usage.trimmed:
         note["trimmed"] = usage.trimmed
     return Spoken(
-        tuple(Choice(reply.text, finish_of(reply.usage)) for reply in replies),
+        tuple(Choice(reply.text, finish_of(reply), calls=reply.calls) for reply in replies),
         usage.prompt_tokens,
         sum(reply.usage.completion_tokens for reply in replies),
         note,

@@ -58,6 +58,9 @@ class Chat:
     def end(self, spoken: Spoken) -> Iterator[str]:
         """Why each choice ended, what it took if asked for, and the end."""
         for index, choice in enumerate(spoken.choices):
+            if choice.calls:
+                calls = [{"index": place, **call} for place, call in enumerate(choice.calls)]
+                yield self._chunk(index, {"tool_calls": calls})
             yield self._chunk(index, {}, choice.finish, spoken.note)
         if self._include_usage:
             yield event(self._outer([]) | {"usage": spoken.usage})
@@ -80,9 +83,12 @@ class Chat:
 
 
 def _choice(index: int, choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.calls:
+        message |= {"content": choice.text or None, "tool_calls": list(choice.calls)}
     return {
         "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
+        "message": message,
         "logprobs": None,
         "finish_reason": choice.finish,
     }

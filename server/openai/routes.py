@@ -69,7 +69,14 @@ async def chat(body: ChatRequest, request: Request, who: Who, services: Parts) -
     body.check()
     stops = stops_of(body.stop)
     wishes = Wishes(
-        body.tokens, body.temperature, body.top_p, stops, body.seed, body.n or 1, form=body.format
+        body.tokens,
+        body.temperature,
+        body.top_p,
+        stops,
+        body.seed,
+        body.n or 1,
+        form=body.format,
+        tools=body.offered,
     )
     messages = conversation(body.messages, "messages")
     asked = await asking(services, who, request, body.model, messages, wishes, body.options)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sandbox.exchange import Usage
+from sandbox.exchange import Reply, Usage
 from sandbox.text import is_blank
 
 Note = Mapping[str, Any]
@@ -22,11 +22,12 @@ class Piece(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One whole reply. ``logprobs`` are in the form of the endpoint that was asked."""
+    """One whole reply. ``logprobs`` are in the form of the endpoint; ``calls`` are of tools."""
 
     text: str
     finish: str = "stop"
     logprobs: dict[str, Any] | None = None
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,12 @@ Speak = Callable[[Emit], Awaitable[Spoken]]
 """Generates; what has no pieces on the way emits none, and the whole is made up for at the end."""
 
 
-def finish_of(usage: Usage | None) -> str:
+def finish_of(reply: Reply | Usage | None) -> str:
     """Why a reply ended, in the API's words."""
+    usage = reply.usage if isinstance(reply, Reply) else reply
     finish = usage.finish if usage else "stop"
+    if isinstance(reply, Reply) and reply.calls and finish != "length":
+        return "tool_calls"
     return finish if finish in ("stop", "length", "content_filter") else "stop"
 
 

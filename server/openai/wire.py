@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.exchange import ChatMessage, Role
+from sandbox.models.openai_wire import calls_in
 from sandbox.text import is_blank, storable, storable_in
 from server.openai.errors import ApiError, unsupported
 
@@ -41,6 +42,13 @@ class Form(NamedTuple):
     format: dict[str, Any]
 
 
+class Tools(NamedTuple):
+    """Tools that are offered: the protocol's fields, and whether a call is demanded."""
+
+    fields: dict[str, Any]
+    demanded: bool
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -66,6 +74,17 @@ class MessageIn(_Body):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content = None
     name: str | None = None
+    tool_calls: list[Any] | None = None
+    tool_call_id: str | None = None
+
+    @property
+    def wire(self) -> dict[str, Any] | None:
+        """What makes it a call of tools, or a tool's result, for models that know such."""
+        if self.role == "assistant" and (calls := calls_in({"tool_calls": storable_in(self.tool_calls)})):
+            return {"tool_calls": list(calls)}
+        if self.role == "tool" and self.tool_call_id:
+            return {"role": "tool", "tool_call_id": storable(self.tool_call_id)}
+        return None
 
 
 class _Sampled(_Body):
@@ -94,6 +113,7 @@ class ChatRequest(_Sampled):
     logprobs: bool | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
     functions: list[Any] | None = None
     function_call: Any = None
     response_format: dict[str, Any] | None = None
@@ -106,8 +126,8 @@ class ChatRequest(_Sampled):
                 "logprobs",
                 "Chat completions have no logprobs. Seats with local models give them at /v1/completions.",
             )
-        _check_tools("tools", self.tools, self.tool_choice)
-        _check_tools("functions", self.functions, self.function_call)
+        if self.functions and self.function_call not in (None, "auto", "none"):
+            raise unsupported("function_call", "Functions are called as 'tools' here. Send them so.")
         if self.modalities and set(self.modalities) != {"text"}:
             raise unsupported("modalities", "Seats answer in text only.")
 
@@ -115,6 +135,11 @@ class ChatRequest(_Sampled):
     def format(self) -> Form | None:
         """The form that is wanted; None for plain text. Raises ``ApiError``."""
         return _format("response_format", self.response_format)
+
+    @property
+    def offered(self) -> Tools | None:
+        """The tools that may be called; None without any. Raises ``ApiError`` for a choice of none there."""
+        return _tools(self.tools, self.tool_choice, self.parallel_tool_calls)
 
     @property
     def tokens(self) -> int | None:
@@ -186,7 +211,12 @@ class ResponseRequest(_Sampled):
                 )
         if self.background:
             raise unsupported("background", "Responses are answered at once; leave out 'background'.")
-        _check_tools("tools", self.tools, self.tool_choice)
+        if self.tools and self.tool_choice not in (None, "auto", "none"):
+            raise unsupported(
+                "tool_choice",
+                "Tools are called at /v1/chat/completions. Here none can be required: leave the choice out, "
+                "or set it to 'auto'.",
+            )
 
     @property
     def format(self) -> Form | None:
@@ -215,7 +245,8 @@ def conversation(given: Sequence[MessageIn], param: str, offset: int = 0) -> tup
         text = text_of(message.content, f"{param}.{place}.content")
         if message.role == "assistant":
             text = answer_in(text)
-        if is_blank(text) and message.role not in ("tool", "function"):
+        wire = message.wire
+        if is_blank(text) and wire is None and message.role not in ("tool", "function"):
             if message.role == "user" and message is given[-1]:
                 raise ApiError(
                     "Nothing in this message can be seen. Send a text.", param=f"{param}.{place}.content"
@@ -223,7 +254,7 @@ def conversation(given: Sequence[MessageIn], param: str, offset: int = 0) -> tup
             continue
         if message.role == "user" and len(speakers) > 1 and not is_blank(message.name or ""):
             text = f"{storable(message.name or '')}: {text}"
-        read.append(ChatMessage(_ROLES[message.role], text))
+        read.append(ChatMessage(_ROLES[message.role], text, wire))
     if not read:
         raise ApiError("The messages hold no text.", param=param)
     if read[-1].role == "assistant":
@@ -233,6 +264,12 @@ def conversation(given: Sequence[MessageIn], param: str, offset: int = 0) -> tup
             code="unsupported_prefill",
         )
     return tuple(read)
+
+
+def without_calls(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+    """The messages for a model that calls no tools: a result is said to it, a mere call left out."""
+    said = (m for m in messages if m.role != "assistant" or not is_blank(m.content))
+    return tuple(message._replace(wire=None) for message in said)
 
 
 def answer_in(text: str) -> str:
@@ -305,13 +342,15 @@ def _content(content: Any, where: str) -> Content:
     raise ApiError("A message's content is text, or a list of parts.", param=where)
 
 
-def _check_tools(param: str, tools: list[Any] | None, choice: Any) -> None:
-    """A model may decline to call; so tools are offered in vain, but a call can't be demanded."""
-    if tools and choice not in (None, "auto", "none"):
-        raise unsupported(
-            "function_call" if param == "functions" else "tool_choice",
-            "Seats call no tools, so none can be required. Leave the choice out, or set it to 'auto'.",
-        )
+def _tools(tools: list[Any] | None, choice: Any, parallel: bool | None) -> Tools | None:
+    if not tools:
+        return None
+    fields: dict[str, Any] = {"tools": storable_in(tools)}
+    if choice is not None:
+        fields["tool_choice"] = storable_in(choice)
+    if parallel is not None:
+        fields["parallel_tool_calls"] = parallel
+    return Tools(fields, choice not in (None, "auto", "none"))
 
 
 def _format(param: str, wanted: Any) -> Form | None:

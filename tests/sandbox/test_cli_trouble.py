@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def test_text_of_models_reaches_the_terminal_without_control_sequences(sandbox: 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_cleanly_and_resume_completes(tmp_path: Path, kind: signal.Signals) -> None:
-    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path), "COLUMNS": "120"}
+    environment = os.environ | {"SANDBOX_DATA_DIR": str(tmp_path), "COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "sandbox.cli"]
     slow = [
         *command,
@@ -67,9 +66,11 @@ def test_ctrl_c_stops_cleanly_and_resume_completes(tmp_path: Path, kind: signal.
     process = subprocess.Popen(
         slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
-    time.sleep(3.5)
+    assert process.stdout is not None
+    seen = next(line for line in process.stdout if "✓" in line)  # it is at work, and there is more to do
     process.send_signal(kind)
     out, err = process.communicate(timeout=20)
+    assert seen
     assert process.returncode == 130, err
     assert "sandbox resume scripted-" in out
     assert "Traceback" not in err

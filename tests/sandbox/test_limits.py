@@ -37,7 +37,7 @@ from sandbox.exchange import Reply, Request, Sampling
 from sandbox.models.base import Model
 from sandbox.models.catalog import Catalog
 from sandbox.models.direct import DirectModel, HttpSessions
-from sandbox.models.limits import Budgeted, Gate, Ledger, Limited, Paced, Retrying
+from sandbox.models.limits import Gate, Ledger, Limited, Paced, Paid, Retrying, paid_by
 from sandbox.models.remote import LiteLLMModel, litellm
 from sandbox.redaction import Redactor
 from sandbox.rubric import Scale
@@ -246,16 +246,16 @@ async def test_calls_together_cannot_overdraw(priced: LiteLLMModel, provider: Fa
     provider.script = say("Fine.", delay=0.05, prompt_tokens=20, completion_tokens=10)
     cost = 20 * 1.5e-7 + 10 * 6e-7
     ledger = Ledger(priced.estimate(asking()) * 3.5)
-    model = Budgeted(priced, ledger, priced.estimate)
+    model = Paid(priced, priced.estimate, ledger)
     replies = await asyncio.gather(*(model.generate(asking()) for _ in range(12)))
     assert len(replies) == 12, "calls wait while only others' promises stand in their way"
     assert provider.most_at_once == 3
     assert ledger.spent == pytest.approx(12 * cost)
     assert ledger.spent == pytest.approx(sum(reply.usage.cost for reply in replies))
     rest = ledger.cap - ledger.spent if ledger.cap else 0
-    await ledger.reserve(rest * 0.999)  # nothing is left promised
+    await ledger.hold(rest * 0.999)  # nothing is left promised
     with pytest.raises(BudgetExhausted):
-        await ledger.reserve(rest * 1.001)
+        await ledger.hold(rest * 1.001)
 
 
 @pytest.mark.parametrize("fault", [fail(500), EMPTY, HANG], ids=["fails", "empty", "cancelled"])
@@ -264,7 +264,7 @@ async def test_failed_calls_give_their_promise_back(
 ) -> None:
     provider.script = fault
     ledger = Ledger(priced.estimate(asking()) * 1.5)
-    model = Budgeted(priced, ledger, priced.estimate)
+    model = Paid(priced, priced.estimate, ledger)
     for _ in range(3):
         with pytest.raises((ModelUnavailable, EmptyReply, TimeoutError)):
             await asyncio.wait_for(model.generate(asking()), 0.2 if fault is HANG else 5)
@@ -274,9 +274,31 @@ async def test_failed_calls_give_their_promise_back(
     assert ledger.spent > 0
 
 
+@pytest.mark.parametrize("poorer", ["session", "key"])
+async def test_a_call_is_held_by_session_and_key_and_given_back_by_both(
+    priced: LiteLLMModel, provider: FakeProvider, poorer: str
+) -> None:
+    most = priced.estimate(asking())
+    provider.script = say("Fine.", delay=0.02, prompt_tokens=20, completion_tokens=10)
+    session, key = (Ledger(most * (2.5 if poorer == who else 20)) for who in ("session", "key"))
+    model = Paid(priced, priced.estimate, session)
+    with paid_by(key):
+        await asyncio.gather(*(model.generate(asking()) for _ in range(8)))
+    assert provider.most_at_once == 2, "as many as the poorer of them can promise"
+    assert session.spent == key.spent == pytest.approx(8 * (20 * 1.5e-7 + 10 * 6e-7))
+    for ledger in (session, key):
+        await ledger.hold((ledger.cap or 0) - ledger.spent)  # nothing is left promised
+    broke = Ledger(most * 0.5)
+    rich = Ledger(most * 20)
+    with paid_by(rich), pytest.raises(BudgetExhausted):
+        await Paid(priced, priced.estimate, broke).generate(asking())
+    await rich.hold(most * 20)  # what the one held is given back when the other refuses
+    assert len(provider.calls) == 8
+
+
 async def test_a_resumed_budget_counts_what_was_spent(priced: LiteLLMModel, provider: FakeProvider) -> None:
     estimate = priced.estimate(asking())
-    model = Budgeted(priced, Ledger(estimate * 5, spent=estimate * 4.5), priced.estimate)
+    model = Paid(priced, priced.estimate, Ledger(estimate * 5, spent=estimate * 4.5))
     assert type(await error_of(model)) is BudgetExhausted
     assert not provider.calls
 

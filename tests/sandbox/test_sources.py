@@ -72,6 +72,47 @@ def test_csv_holds_questions_with_commas_quotes_and_line_ends(tmp_path: Path) ->
     )
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(("between", "called"), [(",", ""), (";", "a semicolon"), ("\t", "a tab")])
+def test_a_table_may_have_other_signs_between_its_columns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, between: str, called: str, end: str, mark: str
+) -> None:
+    rows = [
+        ["Topic", '"Question"'],
+        ["life", f'"Why{between} ""really""?"'],
+        ["1,5" if called else "x", "How?"],
+    ]
+    source = file(tmp_path, "q.csv", mark + end.join(map(between.join, rows)) + end)
+    assert read_questions(source) == (
+        Question(text=f'Why{between} "really"?', topic="life"),
+        Question(text="How?", topic="1,5" if called else "x"),
+    )
+    told = [f"{source}: read with {called} between its columns."] if called else []
+    assert [record.getMessage() for record in caplog.records] == told
+    table = [["label", "question", "answer"], ["good", "Who?", "You, too."], ["bad", "Who?", '"Me; or I"']]
+    if between != ",":
+        memories = read_memories(file(tmp_path, "m.csv", mark + end.join(map(between.join, table))))
+        assert [(m.response, m.label) for m in memories] == [("You, too.", "good"), ("Me; or I", "bad")]
+
+
+def test_a_spreadsheets_own_word_on_its_columns_is_heard(tmp_path: Path) -> None:
+    assert texts(file(tmp_path, "q.csv", "\ufeffsep=|\r\nquestion|topic\r\nWhy, or how?|x\r\n")) == [
+        "Why, or how?"
+    ]
+    assert "line 3 has no text" in error_of(file(tmp_path, "q.csv", "sep=;\ntopic;question\nx\n"))
+
+
+def test_a_table_of_one_column_keeps_whole_lines(tmp_path: Path) -> None:
+    content = 'question\nIs it right, ever, to lie?\n"Quoted, too?"\nTabs\tand; more?\n'
+    assert texts(file(tmp_path, "q.csv", content)) == [
+        "Is it right, ever, to lie?",
+        "Quoted, too?",
+        "Tabs\tand; more?",
+    ]
+    assert texts(file(tmp_path, "q.csv", "\n\nquestion\n\nWhy?\n")) == ["Why?"]
+
+
 def test_of_repeated_questions_the_first_stays(tmp_path: Path) -> None:
     rows = [{"question": "Why?", "topic": "a"}, {"question": "How?"}, {"question": " Why?", "topic": "b"}]
     source = file(tmp_path, "q.jsonl", "\n".join(map(json.dumps, rows)))
@@ -104,6 +145,27 @@ def test_memories_have_a_question_a_response_and_a_label(tmp_path: Path) -> None
 
 BROKEN = {
     "not UTF-8": ("q.txt", b"Wer wei\xdf?", "is not UTF-8 text (byte 7)"),
+    "UTF-16 without a mark": (
+        "q.csv",
+        "question\nWhy?\n".encode("utf-16-le"),
+        "q.csv' is UTF-16 or the like",
+    ),
+    "no names above": (
+        "q.csv",
+        "Is it right?\nIs it wrong?\n",
+        "It reads: Is it right?. Put the names above",
+    ),
+    "no names, semicolons": (
+        "q.csv",
+        "Is it right?;life\nIs it wrong?;life\n",
+        "line 1 has to name the columns",
+    ),
+    "too many fields": (
+        "q.csv",
+        "question,topic\nIs it, ever?,x\n",
+        "q.csv, line 2 has 3 fields for 2 columns",
+    ),
+    "too many behind semicolons": ("q.csv", "question;topic\na;b;c\n", "hold a semicolon into double quotes"),
     "UTF-16": ("q.txt", "Why?".encode("utf-16"), "is not UTF-8 text (byte 0)"),
     "not JSON": ("q.jsonl", '{"question": "Why?"}\n\n{"question": }\n', "q.jsonl, line 3 is not JSON"),
     "an array": ("q.jsonl", '["Why?"]', "q.jsonl, line 1 is not an object"),
@@ -115,7 +177,7 @@ BROKEN = {
         "q.jsonl, line 2 has no text called",
     ),
     "a number": ("q.jsonl", '{"question": 7}', "q.jsonl, line 1 has no text called question or prompt"),
-    "a column missing": ("q.csv", "topic,frage\nx,Why?\n", "q.csv, line 2 has no text called question"),
+    "a column missing": ("q.csv", "topic,frage\nx,Why?\n", "q.csv, line 1 has to name the columns, and none"),
     "a short row": ("q.csv", "topic,question\nx,Why?\ny\n", "q.csv, line 3 has no text called question"),
     "a huge field": ("q.csv", f"question\nWhy?\n{'x' * 200_000}\n", "q.csv, line 3: field larger than"),
     "a long question": ("q.txt", f"Why?\n{'x' * 50_001}", "q.txt, line 2: String should have at most 50000"),
@@ -142,8 +204,9 @@ def test_a_memory_that_lacks_something_is_named_with_its_line(tmp_path: Path, mi
     assert f"m.jsonl, line 2 has no text called {missing}" in error_of(
         file(tmp_path, "m.jsonl", rows), read_memories
     )
-    blank = f"{json.dumps(MEMORY)}\n\n{json.dumps(MEMORY | {missing: ' '})}\n"
-    assert f"m.jsonl, line 3: {missing}: " in error_of(file(tmp_path, "m.jsonl", blank), read_memories)
+    for nothing in (" ", "\u200b \u3164"):
+        blank = f"{json.dumps(MEMORY)}\n\n{json.dumps(MEMORY | {missing: nothing})}\n"
+        assert f"m.jsonl, line 3: {missing}: " in error_of(file(tmp_path, "m.jsonl", blank), read_memories)
 
 
 def test_memories_come_from_tables_only(tmp_path: Path) -> None:

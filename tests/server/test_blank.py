@@ -41,6 +41,10 @@ def test_a_text_that_cannot_be_seen_is_refused_over_rest(client: httpx.Client, t
         refused = client.post(f"{here}/{path}", json=body)
         assert refused.status_code == 422, (path, refused.text)
     whole = client.get(f"{here}/events").json()["items"][0]["event"]["society"]
+    criteria = [{**whole["rubric"]["criteria"][0], "best": text}]
+    changed = {**whole["rubric"], "criteria": criteria, "peer": criteria[0]["name"]}
+    assert client.put(f"{here}/rubric", json=changed).status_code == 409
+    assert client.post("/api/v1/sessions", json={"society": {**whole, "rubric": changed}}).status_code == 422
     for change in ({"name": text}, {"questions": [{"text": text}]}):
         assert client.post("/api/v1/sessions", json={"society": {**whole, **change}}).status_code == 422
     keys = client.post("/api/v1/keys", json={"name": text, "scopes": ["watch"]})

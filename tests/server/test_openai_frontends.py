@@ -68,7 +68,8 @@ def test_tools_that_need_not_be_called_do_not_keep_a_chat_from_being_answered(
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_front_ends_small_tasks_are_answered_by_a_seat(client: httpx.Client, task: str) -> None:
-    body = {"messages": [says(TASKS[task])], "stream": False, "max_completion_tokens": 1000}
+    body = {"messages": [says(TASKS[task])], "stream": False}
+    body |= {"max_completion_tokens": 1000} if task == "title" else {}
     told = ask(client, "sandbox/society", **body).json()["sandbox"]
     assert told["seat"] == "S0"
     assert "ratings" not in told, "no round was held for it"

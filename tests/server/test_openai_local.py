@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 from openai import OpenAI
-from openai_serving import Served, served, society
+from openai_serving import Served, chunks, served, society, text_of
 
 from sandbox.errors import ContextOverflow, UserError
-from sandbox.models import weights
+from sandbox.exchange import ChatMessage, Request, Sampling
+from sandbox.models import guides, weights
 from sandbox.models.local import LocalWorker
 
 pytestmark = pytest.mark.model
@@ -198,3 +201,94 @@ def test_a_client_that_leaves_frees_the_model_within_two_seconds(
     left = time.monotonic()
     assert client.post("/chat/completions", json=short).status_code == 200
     assert time.monotonic() - left < 2
+
+
+VERDICT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "verdict": {"enum": ["right", "wrong"]},
+        "sure": {"type": "boolean"},
+        "percent": {"type": "integer", "minimum": 0, "maximum": 100},
+    },
+    "required": ["verdict", "sure", "percent"],
+    "additionalProperties": False,
+}
+ASKED = [{"role": "user", "content": "Is it ever right to lie?"}]
+
+
+def chatted(client: httpx.Client, **body: Any) -> httpx.Response:
+    return client.post("/chat/completions", json={"model": "sandbox/S0", "messages": ASKED, **body})
+
+
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_a_local_model_is_held_to_a_schema(client: httpx.Client, temperature: float) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": VERDICT}}
+    body = {"response_format": wanted, "temperature": temperature, "max_tokens": 60}
+    told = chatted(client, n=3, **body).json()["choices"]
+    for choice in told:
+        assert choice["finish_reason"] == "stop"
+        jsonschema.validate(json.loads(choice["message"]["content"]), VERDICT)
+    streamed = chatted(client, stream=True, **body)
+    jsonschema.validate(json.loads(text_of(chunks(streamed))), VERDICT)
+    body = {
+        "model": "sandbox/S0",
+        "input": ASKED,
+        "text": {"format": {"type": "json_schema", "name": "v", "schema": VERDICT}},
+    }
+    said = client.post("/responses", json=body).json()["output"][0]["content"][0]["text"]
+    jsonschema.validate(json.loads(said), VERDICT)
+
+
+async def test_rows_with_and_without_a_form_share_a_batch(model_cache: Path, tmp_path: Path) -> None:
+    worker = LocalWorker("smollm2", model_cache, tmp_path, device="cpu", dtype="float32")
+    messages = (ChatMessage("user", "Say something."),)
+    free = Request("answer", "S0", "chat", messages, Sampling(12, 0.0))
+    led = free._replace(format={"type": "json_schema", "json_schema": {"schema": VERDICT}})
+    short = led._replace(sampling=Sampling(3, 0.0))
+    alone = await worker.run(free, "", None)
+    beside, form, cut = await asyncio.gather(
+        worker.run(free, "", None),
+        worker.run(led._replace(sampling=Sampling(60)), "", None),
+        worker.run(short, "", None),
+    )
+    assert beside.text == alone.text, "a form is its own row's"
+    jsonschema.validate(json.loads(form.text), VERDICT)
+    assert cut.usage.finish == "length"
+    assert '{"verdict": "right", "sure"'.startswith(cut.text) or '{"verdict": "wrong", "sure"'.startswith(
+        cut.text
+    )
+    worker.close()
+
+
+def test_a_local_model_writes_json(client: httpx.Client) -> None:
+    told = chatted(client, response_format={"type": "json_object"}, max_tokens=200, temperature=0).json()[
+        "choices"
+    ][0]
+    text = told["message"]["content"]
+    assert text.startswith("{")
+    assert told["finish_reason"] == "length" or isinstance(json.loads(text), dict)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "nonsense"},
+        {"$ref": "#/nowhere"},
+        {"not": {"type": "string"}},
+        {"description": "x" * 200_000},
+    ],
+)
+def test_a_schema_that_cannot_be_held_to_is_told_so(client: httpx.Client, schema: dict[str, Any]) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "v", "schema": schema}}
+    refused = chatted(client, response_format=wanted)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "response_format"), refused.text
+    assert "schema" in refused.json()["error"]["message"]
+
+
+def test_without_the_library_the_seat_is_named(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guides, "can_guide", lambda: False)
+    refused = chatted(client, response_format={"type": "json_object"})
+    assert refused.status_code == 400
+    message = refused.json()["error"]["message"]
+    assert "'S0'" in message
+    assert "social-sandbox[local]" in message

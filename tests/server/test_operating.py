@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,13 @@ from fake_provider import FakeProvider
 from serving import app_in, create, serve, wait_for
 
 from sandbox.errors import StoreFull, UserError
+from sandbox.redaction import Redactor
 from sandbox.running import Store
-from sandbox.settings import load_settings
-from server.auth import Keys
+from sandbox.settings import Settings, load_settings
+from server.auth import Identity, Keys, TooMany
 from server.cli import reachable
-from server.settings import load_server_settings
+from server.services import assemble
+from server.settings import ServerSettings, load_server_settings
 from server.wire.views import CreateKey
 
 MODEL = "litellm/openai/gpt-4"
@@ -165,6 +170,48 @@ def test_a_hosts_name_is_one_in_any_case(base: str, host: str) -> None:
     )
     foreign = {"Host": f"{host}.example:{port}"}
     assert httpx.get(f"{base}/healthz", headers=foreign).status_code == 403
+
+
+def test_people_without_keys_lose_none_of_their_ratings(tmp_path: Path) -> None:
+    """They share one address and one identity: by default nothing bounds them."""
+    people = [f"Person {number}" for number in range(30)]
+
+    def rates(client: httpx.Client, here: str, person: str, message: str) -> int:
+        headers = {"X-Sandbox-Person": person}
+        rating = {"message": message, "value": 5, "reason": f"by {person}"}
+        return client.post(f"{here}/ratings", json=rating, headers=headers).status_code
+
+    def answered(client: httpx.Client) -> tuple[str, str]:
+        here = f"/api/v1/sessions/{create(client, seats='2x2', rounds=0)}"
+        body = {"question": "Why?", "seat": "A1", "society": False}
+        number = client.post(f"{here}/questions", json=body).json()["interaction"]
+        asked = {"interaction": number}
+        said = wait_for(lambda: client.get(f"{here}/messages", params=asked).json()["items"])
+        return here, f"{number}.{said[0]['step']}"
+
+    with serve(app_in(tmp_path, per_minute=None)) as base, httpx.Client(base_url=base, timeout=60) as client:
+        here, message = answered(client)
+        with ThreadPoolExecutor(8) as pool:
+            codes = list(pool.map(lambda person: rates(client, here, person, message), people * 2))
+        assert codes == [201] * 60
+        kept = client.get(f"{here}/ratings", params={"limit": 1000}).json()["items"]
+        assert Counter(rating["person"] for rating in kept) == dict.fromkeys(people, 2)
+
+
+async def test_what_bounds_requests_by_default(tmp_path: Path) -> None:
+    """Ten thousand requests at one moment: nothing bounds the keyless, 600 a minute each key."""
+    settings = Settings(data_dir=tmp_path, cache_dir=tmp_path)
+    for keyless, given, most in ((True, None, 10_000), (False, None, 600), (True, 20, 20), (False, 20, 20)):
+        services = assemble(settings, ServerSettings(per_minute=given), Redactor(), keyless=keyless)
+        who = Identity("somebody", frozenset())
+        passed = 0
+        with suppress(TooMany):
+            for _ in range(10_000):
+                services.keys.count(who, now=1.0)
+                passed += 1
+        assert passed == most
+        services.keys.count(Identity("somebody else", frozenset()), now=1.0)
+        services.store.close()
 
 
 def test_the_server_and_its_help_load_neither_torch_nor_litellm() -> None:
