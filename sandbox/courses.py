@@ -129,8 +129,9 @@ class Courses:
         )
         return deliberate(plan)
 
-    def check_talk(self, author: str, recipients: Sequence[str]) -> None:
-        """Raise ``SessionError`` unless ``author`` may speak and all ``recipients`` can answer."""
+    def check_talk(self, author: str, recipients: Sequence[str], text: str) -> None:
+        """Raise ``SessionError`` unless ``author`` may speak, and says something to who can answer."""
+        check_text(text)
         if not recipients:
             raise SessionError("Nobody is addressed. Name at least one seat other than who speaks.")
         for name in recipients:

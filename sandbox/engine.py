@@ -173,8 +173,7 @@ class Engine:
         self, text: str, recipients: Sequence[str], author: str = PERSON, receipt: Receipt | None = None
     ) -> int:
         """Send a message to some seats, who answer. Returns the interaction."""
-        self._courses.check_talk(author, recipients)
-        check_text(text)
+        self._courses.check_talk(author, recipients, text)
         await self._prepare()
         number = self._numbers()
         names = tuple(dict.fromkeys(recipients))
