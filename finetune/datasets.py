@@ -141,9 +141,10 @@ class building:  # noqa: N801 - used like a function
         if kind is not None:
             shutil.rmtree(self._workshop, ignore_errors=True)
             return
+        mode = _usual_mode(self._workshop)  # some libraries write files for their owner alone
         for path in (*sorted(self._workshop.rglob("*")), self._workshop):
+            path.chmod(mode if path.is_dir() else mode & 0o666)
             _sync(path)
-        self._workshop.chmod(0o755)
         try:
             self._workshop.rename(self._place)
         except OSError as failure:
@@ -212,6 +213,15 @@ def _groups(path: Path) -> Iterable[Group]:
 
 def _first(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _usual_mode(folder: Path) -> int:
+    """The mode of a new folder there, as the user's mask has it."""
+    probe = folder / ".mode"
+    probe.mkdir()
+    mode = probe.stat().st_mode & 0o777
+    probe.rmdir()
+    return mode
 
 
 def _sync(path: Path) -> None:
