@@ -354,4 +354,4 @@ def _lineage(dataset: Dataset) -> Lineage:
 
 
 def _reasons(dropped: Counter[str]) -> str:
-    return "; ".join(f"{count} groups: {why}" for why, count in dropped.most_common()) or "there is no group"
+    return "; ".join(f"{why}: {count}" for why, count in dropped.most_common()) or "there is no group"

@@ -51,7 +51,19 @@ def print_card(card: Card) -> None:
             )
         )
     for reason, count in report.dropped.items():
-        console.print(safe(f"left out: {count} {reason}", "dim"))
+        console.print(safe(f"left out: {_so_many(count, reason)}", "dim"))
+
+
+def _so_many(count: int, reason: str) -> str:
+    """A count with what it counts: of one, "1 row that …" instead of "1 rows that …"."""
+    first, gap, rest = reason.partition(" ")
+    if count == 1:
+        owned = first.endswith("s'")
+        first = f"{first[:-2]}'s" if owned else first.removesuffix("s") if first in _SEVERAL else first
+    return f"{count:,} {first}{gap}{rest}"
+
+
+_SEVERAL = ("rows", "groups", "candidates", "ratings", "interactions", "messages", "critiques")
 
 
 def print_group(place: int, group: Group) -> None:
