@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from finetune.datasets import building
-from finetune.pairwise import Preference
+from finetune.pairwise import Preference, interval_of
 from finetune.settings import TrainingOptions
 from sandbox.errors import UserError
 from sandbox.models.weights import CARD, PACKAGED, PACKAGED_HUB, known_as
@@ -223,7 +223,7 @@ def _use(card: Card) -> str:
 def _preference(found: Preference | None) -> str:
     if found is None:
         return "not measured"
-    return f"{found.accuracy:.3f} ({found.low:.3f} to {found.high:.3f}) of {found.pairs} pairs"
+    return f"{found.accuracy:.3f} ({interval_of(found)}) of {found.pairs} pairs"
 
 
 def _agreement(found: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import random
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -143,6 +143,7 @@ class Reporter:
         self._ratings: dict[Kind, Counter[float]] = defaultdict(Counter)
         self._units: dict[str, dict[str, float]] = defaultdict(dict)
         self._people: set[str] = set()
+        self._asked: dict[str, bytes] = {}
 
     def watch(self, part: str, groups: Iterable[Group]) -> Iterator[Group]:
         """The groups of a part, each counted."""
@@ -156,6 +157,7 @@ class Reporter:
                 for judgement in candidate.judgements:
                     rater = judgement.person or judgement.rater
                     self._units[judgement.target][rater] = judgement.value
+                    self._asked[judgement.target] = group.asked
                     if judgement.person:
                         self._people.add(rater)
             yield group
@@ -168,7 +170,7 @@ class Reporter:
             rows=dict(self._kinds),
             candidates={str(n): count for n, count in sorted(self._sizes.items())},
             spread={kind: _spread(self._ratings[kind]) for kind in KINDS if kind in self._ratings},
-            agreement=_agreements(list(self._units.values()), self._people),
+            agreement=_agreements(self._units, self._asked, self._people),
             dropped={reason: count for reason, count in sorted(dropped.items()) if count},
         )
 
@@ -188,8 +190,11 @@ def _spread(ratings: Counter[float]) -> Spread:
     )
 
 
-def _agreements(every: Sequence[dict[str, float]], people: set[str]) -> dict[str, Agreed]:
+def _agreements(
+    units: Mapping[str, dict[str, float]], asked: Mapping[str, bytes], people: set[str]
+) -> dict[str, Agreed]:
     """Agreement among all raters, among people, among models, and of people with models."""
+    every, questions = list(units.values()), [asked[target] for target in units]
     told: dict[str, Agreed] = {}
     for name, these in (
         ("all", every),
@@ -197,7 +202,7 @@ def _agreements(every: Sequence[dict[str, float]], people: set[str]) -> dict[str
         ("models", [{r: v for r, v in unit.items() if r not in people} for unit in every]),
         ("people and models", [_means(unit, people) for unit in every]),
     ):
-        found = agreement(these)
+        found = agreement(these, questions)
         if found.units:
             told[name] = Agreed(
                 alpha=found.alpha, low=found.low, high=found.high, units=found.units, ratings=found.pairable

@@ -7,6 +7,7 @@ from rich.table import Table
 from finetune.datasets import Card
 from finetune.groups import Group
 from finetune.selecting import Report
+from sandbox.agreement import LEAST
 from sandbox.commands.console import counted, number, safe, terminal
 from sandbox.running import Store
 from sandbox.store import lineage
@@ -44,7 +45,8 @@ def print_card(card: Card) -> None:
     for who, agreed in report.agreement.items():
         if agreed.alpha is None:
             continue
-        within = "" if agreed.low is None else f" (95 %: {agreed.low:.2f} to {agreed.high:.2f})"
+        few = f" (no interval: fewer than {LEAST} questions)"
+        within = few if agreed.low is None else f" (95 %: {agreed.low:.2f} to {agreed.high:.2f})"
         console.print(
             safe(
                 f"agreement, {who}: alpha {agreed.alpha:.2f}{within} over {counted(agreed.units, 'message')}"
