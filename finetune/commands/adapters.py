@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from rich.markdown import Markdown
 from rich.table import Table
 
 from finetune.datasets import remove, require_name
@@ -14,8 +15,10 @@ from finetune.merging import Dtype
 from sandbox.commands.console import (
     again,
     counted,
+    name_column,
     opened,
     print_json,
+    print_table,
     safe,
     sure,
     terminal,
@@ -29,6 +32,7 @@ from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import lineage
 from sandbox.store.tables import AdapterRow
+from sandbox.text import printable
 
 _with_dtype = click.option(
     "--dtype",
@@ -54,8 +58,12 @@ def list_adapters(as_json: bool, settings: Settings) -> None:
         console.print("No adapters yet. Train one with: sandbox train DATASET --base local/smollm2")
         return
     table = Table(pad_edge=False)
-    for column in ("adapter", "base", "method", "dataset", "preference", "made", "state"):
-        table.add_column(column)
+    name_column(table, "adapter", [row.name for row in rows])
+    for column in ("base", "method"):
+        table.add_column(column, overflow="fold")
+    name_column(table, "dataset", [json.loads(row.card)["lineage"]["dataset"] for row in rows])
+    for column in ("preference", "made", "state"):
+        table.add_column(column, overflow="fold")
     for row in rows:
         card = json.loads(row.card)
         if as_json:
@@ -71,7 +79,7 @@ def list_adapters(as_json: bool, settings: Settings) -> None:
             safe(state, "bold red"),
         )
     if not as_json:
-        console.print(table)
+        print_table(console, table)
 
 
 @adapters.command()
@@ -100,7 +108,11 @@ def show(name: str, as_json: bool, settings: Settings) -> None:
     from finetune.adapters import Card, told
 
     console = terminal()
-    console.print(safe(told(Card.model_validate(card)).split("---\n", 2)[2].strip()), soft_wrap=True)
+    text = told(Card.model_validate(card)).split("---\n", 2)[2].strip()
+    if console.is_terminal:  # a pipe gets what it can pass on
+        console.print(Markdown(printable(text), hyperlinks=False))
+    else:
+        console.print(safe(text), soft_wrap=True)
     console.print()
     if row.flagged:
         console.print(safe(f"flagged: {row.flagged}", "bold red"))

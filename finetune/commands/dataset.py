@@ -27,8 +27,10 @@ from sandbox.commands.console import (
     POSITIVE,
     again,
     counted,
+    name_column,
     opened,
     print_json,
+    print_table,
     safe,
     short,
     sure,
@@ -151,8 +153,9 @@ def list_datasets(as_json: bool, settings: Settings) -> None:
         console.print("No datasets yet. Build one with: sandbox dataset build last --name NAME")
         return
     table = Table(pad_edge=False)
-    for column in ("dataset", "groups", "held out", "sessions", "adapters", "made", "state"):
-        table.add_column(column)
+    name_column(table, "dataset", [row.name for row in rows])
+    for column in ("groups", "held out", "sessions", "adapters", "made", "state"):
+        table.add_column(column, overflow="fold")
     for row in rows:
         card = Card.model_validate_json(row.card)
         adapters = [adapter.name for adapter in trained[row.digest]]
@@ -171,7 +174,7 @@ def list_datasets(as_json: bool, settings: Settings) -> None:
             safe("flagged" if row.flagged else "", "bold red"),
         )
     if not as_json:
-        console.print(table)
+        print_table(console, table)
 
 
 @dataset.command()

@@ -41,7 +41,7 @@ def round_to(value: float) -> float:
 
 
 def test_a_trend_of_the_questions_is_seldom_taken_for_inflation() -> None:
-    """By interaction it was so in 12 to 15 of 60; 1.5 are meant."""
+    """Drawn by interaction it is in 11 of 60, by question in 4; 1.5 are meant."""
     chance = random.Random(3)
     found = [monitor(flat(asked_often(chance)), seed=n).inflation for n in range(60)]
     assert sum(one.inflated for (one,) in found) <= 8
