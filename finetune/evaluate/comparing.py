@@ -20,6 +20,7 @@ from sandbox.models.catalog import require_adapters
 from sandbox.models.spec import base_of, parse
 from sandbox.progress import fold
 from sandbox.running import Store
+from sandbox.schedule import Schedule
 from sandbox.seeds import derive
 from sandbox.settings import Settings
 from sandbox.society import Society
@@ -82,7 +83,9 @@ def prepare(
             f"People took part in {row.key}, or it was changed on its way, so it was run again without that."
         )
     known, told = seen(store, [name for name, _ in models])
+    further = [before.model_copy(update={"seed": derive(before.seed, "run", n)}) for n in range(2, runs + 1)]
     asked = Counter(normal(record.question) for record in societies.in_rounds(events, before.rounds))
+    asked.update(normal(text) for society in further for text in _asked(society))
     unseen = {question: times for question, times in asked.items() if question not in known}
     if trained := len(asked) - len(unseen):
         notes.append(
@@ -97,9 +100,8 @@ def prepare(
     options = plan.options.model_copy(update={"budget": budget})
     plan = plan.model_copy(update={"versions": versions(), "stored": kept, "options": options})
     to_run = [*([] if reused else [before]), after]
-    for run in range(2, runs + 1):
-        other, its_base = models[(run - 1) % len(models)]
-        seeded = before.model_copy(update={"seed": derive(before.seed, "run", run)})
+    for run, seeded in enumerate(further, 1):
+        other, its_base = models[run % len(models)]
         to_run += [seeded, societies.speaking(seeded, other, its_base, seats)]
     return (plan if runs == 1 else _repeated(plan, runs, many)), to_run
 
@@ -113,7 +115,10 @@ def _repeated(plan: Plan, runs: int, adapters: Sequence[str]) -> Plan:
         "is told by run tells of chance in the runs."
     )
     labels = {label_of(label, n): "" for n in range(2, runs + 1) for label in plan.sessions}
-    suites = [suite.model_copy(update={"items": suite.items * runs}) for suite in plan.suites]
+    suites = [
+        suite.model_copy(update={"items": suite.items * (1 if suite.name == UNSEEN else runs)})
+        for suite in plan.suites
+    ]
     return plan.model_copy(
         update={
             "runs": runs,
@@ -150,6 +155,16 @@ def carry_out(store: Store, row: EvaluationRow, run: societies.Run) -> bool:
             evaluations.add(store.database, row, found)
     evaluations.finish(store.database, row)
     return True
+
+
+def _asked(society: Society) -> list[str]:
+    """What a society will be asked in its rounds."""
+    schedule = Schedule(society, society.seed)
+    return [
+        society.questions[assignment.question].text
+        for round in range(1, society.rounds + 1)
+        for assignment in schedule.assignments(round)
+    ]
 
 
 def _changed(before: Society, after: Society) -> list[str]:

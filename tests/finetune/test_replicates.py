@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from support import Run
 
-from finetune.evaluate import replicates
+from finetune.evaluate import comparing, replicates, societies
+from finetune.evaluate.items import normal
 from finetune.evaluate.replicates import between, item_of, label_of, run_of
+from sandbox.running import Store
+from sandbox.settings import load_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -74,7 +77,7 @@ def compared(sandbox: Run, *arguments: str) -> dict[str, Any]:
 
 
 def test_a_comparison_runs_with_several_seeds(sandbox: Run, session: str) -> None:
-    report = compared(sandbox, session, "--with", "scripted/mumbling", "--seeds", "3", "--name", "three")
+    report = compared(sandbox, session, "--with", "scripted/echo", "--seeds", "3", "--name", "three")
     keys = report["plan"]["sessions"]
     assert len(set(keys.values())) == 6
     assert keys["without"] == session
@@ -89,12 +92,30 @@ def test_a_comparison_runs_with_several_seeds(sandbox: Run, session: str) -> Non
     (cell,) = [c for c in report["cells"] if c["metric"] == "words" and c["model"] != "without"]
     assert cell["change"]["n"] == 3 * 18
     assert cell["change"]["mean"] == pytest.approx(told["words"]["between"][1], abs=1e-9)  # runs of one size
+    assert cell["change"]["mean"] != 0
     text = Path(report["folder"], "report.md").read_text()
     assert "## By run" in text
     assert "standard deviation between runs" in text
     assert "rest is missing" not in text
     out = sandbox("evaluations", "show", "three")[1]
     assert "standard deviation between runs" in out
+
+
+def test_questions_that_are_new_to_the_adapter_are_counted_in_all_runs(
+    sandbox: Run, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(load_settings().database)
+    asked = {record.question for record in societies.in_rounds(societies.events(store, session), 2)}
+    store.close()
+    known = {normal(text) for text in sorted(asked)[:2]}
+    monkeypatch.setattr(comparing, "seen", lambda *_: (known, []))
+    report = compared(sandbox, session, "--with", "scripted/echo", "--seeds", "2")
+    suites = {suite["name"]: suite["items"] for suite in report["plan"]["suites"]}
+    assert suites["society"] == 36
+    assert 0 < suites["society-unseen"] < 36
+    cells = [c for c in report["cells"] if (c["suite"], c["metric"]) == ("society-unseen", "words")]
+    assert {cell["value"]["n"] for cell in cells} == {suites["society-unseen"]}
+    assert not any("missing" in note for note in report["notes"])
 
 
 def test_several_adapters_take_turns(sandbox: Run, session: str) -> None:
