@@ -121,3 +121,15 @@ def test_a_file_of_its_collector_becomes_a_dataset(sandbox: Run, tmp_path: Path)
     assert report["dropped"] == {"candidates without a rating on the scale 1–7 (kept, not trained on)": 2}
     code, out, err = sandbox("dataset", "export", "world", "--format", "reference")
     assert [taken.scores for taken in as_its_reader(out)] == [[6], [2]]
+
+
+def test_an_export_says_how_its_scores_are_to_be_read(sandbox: Run, tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(tiny.group(ratings=(4.6, 4.2)).model_dump_json() + "\n")
+    assert sandbox("dataset", "import", "d.jsonl", "--format", "groups")[0] == 0
+    code, _, err = sandbox("dataset", "export", "d", "--format", "reference", "--out", "out.json")
+    assert code == 0
+    assert "multiply its --rating_scale by 10" in err
+    [taken] = as_its_reader((tmp_path / "out.json").read_text())
+    assert taken.scores == [46, 42]
+    back = sandbox("dataset", "import", "out.json", "--format", "reference", "--name", "back", "--json")[1]
+    assert json.loads(back)["report"]["spread"]["imitation"]["mean"] == pytest.approx(4.4)
