@@ -8,8 +8,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from finetune.evaluate.items import ALPHA
+from finetune.evaluate.plan import Plan
 
 _MARK = "@"
 
@@ -72,3 +77,29 @@ def told(found: Between) -> str:
         else f" (95 % over runs: {found.low:+.3f} to {found.high:+.3f})"
     )
     return f"{found.mean:+.3f}{within}; by run {runs}; standard deviation between runs {found.deviation:.3f}"
+
+
+class ByRun(BaseModel):
+    """How a model's difference in a metric varies between runs with other seeds."""
+
+    model_config = ConfigDict(frozen=True)
+    suite: str
+    metric: str
+    model: str
+    between: Between
+
+    def told(self) -> str:
+        """It in words."""
+        return f"{self.suite}, {self.metric}: {self.model} {told(self.between)}."
+
+
+def by_run(plan: Plan, by_cell: Mapping[tuple[str, str, str], Mapping[str, float | None]]) -> Iterator[ByRun]:
+    """What varies between the runs of a plan; ``by_cell`` has values by item, of suite, metric and model."""
+    first, *others = plan.options.models
+    for suite in plan.suites if plan.runs > 1 else ():
+        for figure in suite.figures:
+            base = by_cell.get((suite.name, figure.name, first), {})
+            for model in others if figure.name != ALPHA else ():
+                values = by_cell.get((suite.name, figure.name, model), {})
+                if (apart := between(base, values)) is not None:
+                    yield ByRun(suite=suite.name, metric=figure.name, model=model, between=apart)

@@ -16,10 +16,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
-from finetune.evaluate import replicates
 from finetune.evaluate.items import ALPHA, UNSEEN
 from finetune.evaluate.plan import Figure, Plan
-from finetune.evaluate.replicates import Between, between
+from finetune.evaluate.replicates import ByRun, by_run
 from finetune.evaluate.statistics import RESAMPLES, Difference, Estimate, difference, estimate, holm
 from sandbox.agreement import LEAST, agreement
 from sandbox.figures import Figures, tables, verdict
@@ -72,19 +71,6 @@ class Example(_Part):
     question: str
     answers: dict[str, str]
     ratings: dict[str, str]
-
-
-class ByRun(_Part):
-    """How a model's difference in a metric varies between runs with other seeds."""
-
-    suite: str
-    metric: str
-    model: str
-    between: Between
-
-    def told(self) -> str:
-        """It in words."""
-        return f"{self.suite}, {self.metric}: {self.model} {replicates.told(self.between)}."
 
 
 class Monitored(_Part):
@@ -182,7 +168,7 @@ def make(
         findings=tuple(_findings(cells, figures, first)),
         notes=(*plan.notes, *_notes(plan, measured), *_few(by_cell, clusters)),
         examples=tuple(_examples(plan, measured)),
-        by_run=tuple(_by_run(plan, by_cell)),
+        by_run=tuple(by_run(plan, by_cell)),
         monitored=tuple(
             Monitored(
                 model=model,
@@ -194,19 +180,6 @@ def make(
             for model, found in (monitored or {}).items()
         ),
     )
-
-
-def _by_run(plan: Plan, by_cell: Mapping[tuple[str, str, str], Mapping[str, float | None]]) -> list[ByRun]:
-    found = []
-    first, *others = plan.options.models
-    for suite in plan.suites if plan.runs > 1 else ():
-        for figure in suite.figures:
-            base = by_cell.get((suite.name, figure.name, first), {})
-            for model in others:
-                values = by_cell.get((suite.name, figure.name, model), {})
-                if figure.name != ALPHA and (apart := between(base, values)) is not None:
-                    found.append(ByRun(suite=suite.name, metric=figure.name, model=model, between=apart))
-    return found
 
 
 def _alpha(
