@@ -11,7 +11,17 @@ import sys
 
 from benchmarks.measure import TINY
 
-NAMES = ("startup", "engine", "providers", "generation", "fanout", "terminal", "finetune", "scoring")
+NAMES = (
+    "startup",
+    "engine",
+    "providers",
+    "generation",
+    "fanout",
+    "terminal",
+    "finetune",
+    "scoring",
+    "importing",
+)
 
 
 def main() -> int:

@@ -19,10 +19,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from finetune.datasets import building
-from finetune.pairwise import Preference
+from finetune.pairwise import Preference, interval_of
 from finetune.settings import TrainingOptions
 from sandbox.errors import UserError
-from sandbox.models.weights import CARD
+from sandbox.models.weights import CARD, PACKAGED, PACKAGED_HUB, known_as
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -86,9 +86,7 @@ def save(
         )
         readme = workshop / "README.md"
         readme.unlink(missing_ok=True)  # PEFT's own has only blanks
-        config = json.loads((workshop / CONFIG).read_text("utf-8"))
-        config["base_model_name_or_path"] = card.base.removeprefix("local/")
-        (workshop / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+        _name_base(workshop, card.base.removeprefix("local/"))
         (workshop / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
         readme.write_text(told(card), "utf-8")
         if log is not None and log.is_file():
@@ -107,28 +105,27 @@ def read_card(folder: Path) -> Card:
 
 
 def export(folder: Path, out: Path) -> None:
-    """Copy an adapter's files to a new folder. Raises ``UserError``."""
-    if out.exists():
-        raise UserError(f"{out} is there already. Name another folder with --out.")
+    """Copy an adapter's files to a new folder, with a base that can be loaded. Raises ``UserError``."""
+    require_new(out)
+    card = read_card(folder)
     with building(out) as workshop:
         shutil.copytree(folder, workshop, dirs_exist_ok=True)
+        named = json.loads((workshop / CONFIG).read_text("utf-8"))["base_model_name_or_path"]
+        _name_base(workshop, named)
+        (workshop / "README.md").write_text(told(card), "utf-8")
 
 
-def merge(folder: Path, cache: Path, out: Path, dtype: str = "auto") -> None:
-    """Write base and adapter as one model, with its tokenizer. Raises ``UserError``, ``ModelError``."""
+def require_new(out: Path) -> None:
+    """Raise ``UserError`` for a folder that is there already."""
     if out.exists():
         raise UserError(f"{out} is there already. Name another folder with --out.")
-    from sandbox.models import weights
 
-    card = read_card(folder)
-    name = card.base.removeprefix("local/")
-    loaded = weights.load(name, cache, device="cpu", dtype=dtype)
-    joined = weights.attach(loaded, "merging", folder).model.merge_and_unload()
-    with building(out) as workshop:
-        joined.save_pretrained(workshop)
-        loaded.tokenizer.save_pretrained(workshop)
-        shutil.copyfile(folder / CARD, workshop / CARD)
-        (workshop / "README.md").write_text(told(card, merged=True), "utf-8")
+
+def _name_base(folder: Path, name: str) -> None:
+    """Write into PEFT's file what others can load as base."""
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    config["base_model_name_or_path"] = known_as(name)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def new_card(
@@ -158,7 +155,8 @@ def new_card(
 def told(card: Card, *, merged: bool = False) -> str:
     """The card for people, with the header that hubs read."""
     lineage, metrics = card.lineage, card.metrics
-    header = f"base_model: {card.base.removeprefix('local/')}\n"
+    base = known_as(card.base.removeprefix("local/"))
+    header = "" if Path(base).is_absolute() else f"base_model: {base}\n"  # hubs refuse a path
     if lineage.licence:
         header += f"license: {lineage.licence}\n"
     if not merged:
@@ -181,11 +179,7 @@ def told(card: Card, *, merged: bool = False) -> str:
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     options = json.dumps(card.options.model_dump(exclude_defaults=True))
-    use = (
-        "Load this folder as any causal language model."
-        if merged
-        else f"Seat it as `{card.base}#{card.name}`, or load it with PEFT on the base model."
-    )
+    use = "Load this folder as any causal language model." if merged else _use(card)
     return f"""---
 {header}tags:
   - alignment
@@ -205,10 +199,31 @@ Options that differ from the defaults: `{options}`. All of it is in `{CARD}`.
 """
 
 
+def _use(card: Card) -> str:
+    """How an adapter is seated, and how others load it."""
+    name = card.base.removeprefix("local/")
+    seated = f"Seat it as `{card.base}#{card.name}`."
+    if name == PACKAGED:
+        return (
+            f"{seated} Elsewhere, `peft.AutoPeftModelForCausalLM.from_pretrained(FOLDER)` loads it on "
+            f"`{PACKAGED_HUB}`. It was trained on a 4-bit copy of that model, so answers differ a little; "
+            f"with `sandbox adapters merge {card.name} --out FOLDER` they are the same."
+        )
+    if Path(known_as(name)).is_absolute():
+        return (
+            f"{seated} Elsewhere, `peft.AutoPeftModelForCausalLM.from_pretrained(FOLDER)` loads it as long "
+            "as the base model lies where it lay when this was trained; if it was moved, load it first: "
+            "`peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), FOLDER)`."
+        )
+    return (
+        f"{seated} Elsewhere, `peft.AutoPeftModelForCausalLM.from_pretrained(FOLDER)` loads it with its base."
+    )
+
+
 def _preference(found: Preference | None) -> str:
     if found is None:
         return "not measured"
-    return f"{found.accuracy:.3f} ({found.low:.3f} to {found.high:.3f}) of {found.pairs} pairs"
+    return f"{found.accuracy:.3f} ({interval_of(found)}) of {found.pairs} pairs"
 
 
 def _agreement(found: dict[str, Any]) -> str:

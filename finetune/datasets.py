@@ -17,15 +17,17 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from finetune.groups import Group
-from finetune.selecting import Parts, Report
+from finetune.reading import first_line
+from finetune.selecting import Parts, Report, Reporter
 from sandbox.errors import UserError
 from sandbox.output import make_folder
 
@@ -53,7 +55,7 @@ class Dataset(NamedTuple):
     """A dataset that was read."""
 
     card: Card
-    parts: Parts
+    parts: Parts[Group]
     folder: Path
 
 
@@ -68,47 +70,120 @@ def require_name(name: str, what: str = "dataset") -> str:
     return name
 
 
-def digest(parts: Parts) -> str:
-    """The SHA-256 of the rows, as they are written, held-out ones after a blank line."""
-    whole = hashlib.sha256()
-    for part in parts:
-        for group in part:
-            whole.update(_line(group).encode())
-        whole.update(b"\n")
-    return whole.hexdigest()
+class _Digest:
+    """The SHA-256 of the rows, as they are written, and after each part a blank line."""
+
+    def __init__(self) -> None:
+        self._whole = hashlib.sha256()
+
+    def lines(self, groups: Iterable[Group]) -> Iterator[bytes]:
+        """The lines of a part."""
+        for group in groups:
+            line = _line(group).encode()
+            self._whole.update(line)
+            yield line
+        self._whole.update(b"\n")
+
+    def __str__(self) -> str:
+        return self._whole.hexdigest()
 
 
-def write(folder: Path, parts: Parts, report: Report, **about: Any) -> Card:
-    """Write a dataset into ``folder``, whole or not at all. Raises ``UserError`` if there is one already."""
+def write(
+    folder: Path, parts: tuple[Iterable[Group], Iterable[Group]], dropped: Counter[str], **about: Any
+) -> Card:
+    """Write a dataset into ``folder``, whole or not at all; of its groups, one at a time is held.
+
+    Raises ``UserError`` if there is one already.
+    """
     if folder.exists():
         raise UserError(f"There is a dataset '{folder.name}' already. Choose another --name, or delete it.")
-    card = Card(name=folder.name, digest=digest(parts), created=datetime.now(UTC), report=report, **about)
+    digest, reporter = _Digest(), Reporter()
     with building(folder) as workshop:
-        for part, name in zip(parts, _FILES.values(), strict=True):
-            if part or name == _FILES["train"]:
-                (workshop / name).write_text("".join(map(_line, part)), "utf-8")
+        for (part, name), groups in zip(_FILES.items(), parts, strict=True):
+            with (workshop / name).open("wb") as file:
+                file.writelines(digest.lines(reporter.watch(part, groups)))
+                empty = file.tell() == 0
+            if empty and part != "train":
+                (workshop / name).unlink()
+        card = Card(
+            name=folder.name,
+            digest=str(digest),
+            created=datetime.now(UTC),
+            report=reporter.report(dropped),
+            **about,
+        )
         (workshop / _CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
     return card
 
 
 def read(folder: Path) -> Dataset:
     """The dataset in a folder. Raises ``UserError`` if there is none, or its rows changed."""
+    parts: Parts[Group] = Parts([], [])
+    card = check(folder, lambda part, group: getattr(parts, part).append(group))
+    return Dataset(card, parts, folder)
+
+
+def read_card(folder: Path) -> Card:
+    """The card of the dataset in a folder. Raises ``UserError`` if there is none."""
     if not (folder / _CARD).is_file():
         raise UserError(
             f"There is no dataset in {folder}. List them with: sandbox dataset list; or make one with: "
             "sandbox dataset build SESSION --name NAME"
         )
     try:
-        card = Card.model_validate_json((folder / _CARD).read_bytes())
-        parts = Parts(*(list(_groups(folder / name)) for name in _FILES.values()))
-    except (ValidationError, ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"The dataset in {folder} can't be read: {_first(error)}. Build it anew.") from error
-    if digest(parts) != card.digest:
+        return Card.model_validate_json((folder / _CARD).read_bytes())
+    except ValueError as error:
+        raise _unreadable(folder, error) from error
+
+
+def check(folder: Path, take: Callable[[str, Group], None]) -> Card:
+    """Give all groups of a dataset to ``take``, one by one, with the part that each is in.
+
+    Raises ``UserError`` if there is no dataset, or its rows changed.
+    """
+    card, digest = read_card(folder), _Digest()
+    try:
+        for part, name in _FILES.items():
+            for _ in digest.lines(_given(part, _groups(folder / name), take)):
+                pass
+    except ValueError as error:
+        raise _unreadable(folder, error) from error
+    if str(digest) != card.digest:
         raise UserError(
             f"The rows of the dataset in {folder} have been changed since it was made. Build it anew, or "
             "import the changed rows: sandbox dataset import FILE --format groups --name NAME"
         )
-    return Dataset(card, parts, folder)
+    return card
+
+
+def read_row(folder: Path, number: int) -> Group:
+    """One group of a dataset, from 1, held-out ones after the others; no other is parsed, or kept.
+
+    Raises ``UserError`` if there is none of that number.
+    """
+    place = 0
+    for name in _FILES.values():
+        if not (folder / name).is_file():
+            continue
+        with (folder / name).open("rb") as file:
+            for line in file:
+                place += 1
+                if place == number:
+                    try:
+                        return Group.model_validate_json(line)
+                    except ValueError as error:
+                        raise _unreadable(folder, error) from error
+    raise UserError(f"The dataset {folder.name} has the rows 1 to {place}.")
+
+
+def _given(part: str, groups: Iterable[Group], take: Callable[[str, Group], None]) -> Iterator[Group]:
+    for group in groups:
+        take(part, group)
+        yield group
+
+
+def _unreadable(folder: Path, error: ValueError) -> UserError:
+    return UserError(f"The dataset in {folder} can't be read: {first_line(error)}. Build it anew.")
 
 
 def remove(folder: Path, name: str, card: str = _CARD) -> None:
@@ -142,61 +217,16 @@ class building:  # noqa: N801 - used like a function
         if kind is not None:
             shutil.rmtree(self._workshop, ignore_errors=True)
             return
+        mode = _usual_mode(self._workshop)  # some libraries write files for their owner alone
         for path in (*sorted(self._workshop.rglob("*")), self._workshop):
+            path.chmod(mode if path.is_dir() else mode & 0o666)
             _sync(path)
-        self._workshop.chmod(0o755)
         try:
             self._workshop.rename(self._place)
         except OSError as failure:
             shutil.rmtree(self._workshop, ignore_errors=True)
             raise UserError(f"{self._place} can't be made: {failure.strerror}.") from failure
         _sync(self._place.parent)
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file: JSON lines or a list, or gzipped; or Parquet. Raises ``UserError``."""
-    import gzip
-    import zlib
-
-    try:
-        if path.suffix == ".parquet" or path.is_dir():
-            yield from _parquet_rows(path)
-            return
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} can't be read: {_first(error)}.") from error
-    if text.lstrip().startswith("["):
-        try:
-            rows = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is no JSON: {_first(error)}.") from error
-    else:
-        rows = text.split("\n")
-    for place, row in enumerate(rows, 1):
-        if isinstance(row, str) and not row.strip():
-            continue
-        try:
-            value = json.loads(row) if isinstance(row, str) else row
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"Line {place} of {path} is no JSON: {_first(error)}.") from error
-        if not isinstance(value, dict):
-            raise UserError(f"Line {place} of {path} is no JSON object.")
-        yield value
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"There is no Parquet file in {path}.")
-    for file in files:
-        try:
-            yield from parquet.read_table(file).to_pylist()
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{file} can't be read: {_first(error)}.") from error
 
 
 def _line(group: Group) -> str:
@@ -211,8 +241,13 @@ def _groups(path: Path) -> Iterable[Group]:
             yield Group.model_validate_json(line)
 
 
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _usual_mode(folder: Path) -> int:
+    """The mode of a new folder there, as the user's mask has it."""
+    probe = folder / ".mode"
+    probe.mkdir()
+    mode = probe.stat().st_mode & 0o777
+    probe.rmdir()
+    return mode
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from finetune.groups import Candidate, Group
 from sandbox.errors import UserError
@@ -20,6 +20,10 @@ WORSE, BETTER = "A worse answer:", "A better answer:"
 """What stands before the answers that chain of hindsight learns from (Liu et al., 2023, 'hindsight')."""
 LEAST_ROOM = 8
 """A query that leaves less room than so many tokens for the reply can't be trained on."""
+
+
+ALIKE = "replies that are alike once cut"
+T = TypeVar("T")
 
 
 class Reply(NamedTuple):
@@ -69,10 +73,11 @@ def encode(
     """Encode groups for a window of so many tokens; of each, at most so many rated candidates.
 
     Of more, the best is kept, the worst, and those spread evenly between by rating. A reply that does not fit
-    is cut, and then has no end token. ``chain`` is the form of chain of hindsight; ``every`` keeps all rated
-    candidates, for measuring; ``cue`` is what the reply begins with, as part of the query.
+    is cut, and then has no end token; replies that are alike once cut are one, rated as the best of them.
+    ``chain`` is the form of chain of hindsight; ``every`` keeps all rated candidates, for measuring; ``cue``
+    is what the reply begins with, as part of the query.
     """
-    ends = end_of_turn(tokenizer)
+    end = end_of_turn(tokenizer)
     rows: list[Encoded] = []
     dropped: Counter[str] = Counter()
     cut = 0
@@ -81,30 +86,51 @@ def encode(
         if not rated:
             dropped["no candidate is rated"] += 1
             continue
-        chosen = rated if every else spread(rated, candidates)
         query = encode_chat(tokenizer, group.chat()) + tokenizer.encode(cue, add_special_tokens=False)
         room = window - len(query)
         if room < LEAST_ROOM:
             dropped["the query fills the window"] += 1
             continue
         if chain:
-            replies = [_chain(tokenizer, chosen, ends)]
-            ratings = [float("nan") if chosen[0].rating is None else chosen[0].rating]
+            chosen = [_Fitted(_chain(tokenizer, spread(rated, candidates), end, room), _rating(rated[0]))]
         else:
-            replies = [encode_reply(tokenizer, candidate.text, ends, after=cue) for candidate in chosen]
-            ratings = [math.nan if c.rating is None else c.rating for c in chosen]
-        for number, reply in enumerate(replies):
-            if len(reply.tokens) > room:
-                cut += 1
-                replies[number] = Reply(reply.tokens[:room], reply.counts[:room])
+            told = [_Fitted(encode_reply(tokenizer, c.text, end, after=cue), _rating(c)) for c in rated]
+            different = _different(told, room)
+            dropped[ALIKE] += len(told) - len(different)
+            chosen = different if every else spread(different, candidates)
+        cut += sum(len(one.reply.tokens) > room for one in chosen)
+        replies = [_cut(one.reply, room) for one in chosen]
         if not any(any(reply.counts) for reply in replies):
             dropped["nothing of the reply counts"] += 1
             continue
-        rows.append(Encoded(query, replies, ratings, group.points, place))
-    return Encoding(rows, cut, dropped)
+        rows.append(Encoded(query, replies, [one.rating for one in chosen], group.points, place))
+    return Encoding(rows, cut, +dropped)
 
 
-def spread(rated: Sequence[Candidate], most: int) -> list[Candidate]:
+class _Fitted(NamedTuple):
+    """A whole reply, before it is cut, and its rating."""
+
+    reply: Reply
+    rating: float
+
+
+def _rating(candidate: Candidate) -> float:
+    return math.nan if candidate.rating is None else candidate.rating
+
+
+def _different(replies: Sequence[_Fitted], room: int) -> list[_Fitted]:
+    """The replies that differ once they are cut, best first: of those that don't, no pair can be learnt."""
+    seen: dict[tuple[int, ...], _Fitted] = {}
+    for one in replies:
+        seen.setdefault(tuple(one.reply.tokens[:room]), one)
+    return list(seen.values())
+
+
+def _cut(reply: Reply, room: int) -> Reply:
+    return Reply(reply.tokens[:room], reply.counts[:room])
+
+
+def spread(rated: Sequence[T], most: int) -> list[T]:
     """The best, the worst, and those between them at even distances in rank."""
     if most < 1:
         raise UserError("At least one candidate a group is needed.")
@@ -146,11 +172,16 @@ def encode_reply(tokenizer: Any, text: str, end: int, after: str = "") -> Reply:
     return Reply(tokens, [True] * len(tokens))
 
 
-def _chain(tokenizer: Any, chosen: Sequence[Candidate], end: int) -> Reply:
+def _chain(tokenizer: Any, chosen: Sequence[Candidate], end: int, room: int) -> Reply:
+    """The worst and the best behind their cues; where both don't fit, the best alone."""
+    told = [(WORSE, chosen[-1])] if chosen[-1].rating != chosen[0].rating else []
+    both = _behind_cues(tokenizer, [*told, (BETTER, chosen[0])], end)
+    return both if len(both.tokens) <= room else _behind_cues(tokenizer, [(BETTER, chosen[0])], end)
+
+
+def _behind_cues(tokenizer: Any, told: Sequence[tuple[str, Candidate]], end: int) -> Reply:
     tokens: list[int] = []
     counts: list[bool] = []
-    told = [(WORSE, chosen[-1])] if chosen[-1].rating != chosen[0].rating else []
-    told.append((BETTER, chosen[0]))
     for place, (cue, candidate) in enumerate(told):
         last = place == len(told) - 1
         head = tokenizer.encode(cue if place == 0 else f"\n\n{cue}", add_special_tokens=False)

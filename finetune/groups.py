@@ -15,6 +15,8 @@ from sandbox.exchange import ChatMessage
 Kind = Literal["imitation", "self-critic", "realignment"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The three kinds of alignment data, in the order in which the paper trains on them."""
+DIGEST = 15
+"""Bytes of a digest that tells questions or prompts apart. One more would take Python a third more memory."""
 Raters = Literal["people", "models", "all"]
 
 
@@ -96,6 +98,16 @@ class Group(_Part):
         """The candidates that have a rating, best first; of equals, in their order."""
         known = [candidate for candidate in self.candidates if candidate.rating is not None]
         return tuple(sorted(known, key=lambda candidate: -(candidate.rating or 0)))
+
+    @property
+    def size(self) -> int:
+        """How many candidates have a rating."""
+        return sum(candidate.rating is not None for candidate in self.candidates)
+
+    @property
+    def asked(self) -> bytes:
+        """What tells its question from others: a digest, in which white space makes no difference."""
+        return hashlib.sha256(" ".join(self.question.split()).encode()).digest()[:DIGEST]
 
     @property
     def source(self) -> str:

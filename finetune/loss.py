@@ -38,8 +38,10 @@ def stable_alignment(
     b is the best rated candidate (of equals the first), ``points`` the number of values on the scale, shape
     (groups,); ``flow="max"`` takes the largest term instead of the mean; ``flow="each"`` takes
     ``Σ over i≠b of max(0, term)``. With one rated candidate it is L_b. After Liu et al., 2023, equation 2,
-    where λ is the ratio and M the margin: as far as we can tell, the paper's formula is ``each``, and its
-    published code is ``mean`` with a margin of 10.
+    where λ is the ratio and M the margin. As far as we can tell, the paper has ``each``; its published
+    code is ``mean`` or ``max``, and clamps once, after the mean or the largest. There M is 1 and λ 0.5 by
+    default, and the command in its README takes 10 and 0.2. It reads r_i of the sorted ratings by the place
+    of the unsorted, so that lesser candidates change margins; ours does not.
     """
     takes_part = ~torch.isnan(ratings)
     known = takes_part.any(dim=1)
@@ -73,7 +75,8 @@ def best_candidate(losses: Tensor, ratings: Tensor) -> Weighed:
 def rrhf(losses: Tensor, ratings: Tensor, *, ratio: float = 1.0) -> Weighed:
     """``L_b + ratio · Σ over r_i < r_j of max(0, p_i − p_j)``, p being the mean token log-likelihood.
 
-    After Yuan et al., 2023 (RRHF), equations 2 to 4; its ratio is 1.
+    After Yuan et al., 2023 (RRHF), equations 2 to 4; its ratio is 1. There L_b is a sum over tokens; here it
+    is their mean, as p is, so that a long reply does not outweigh the ranking.
     """
     zero = losses.new_zeros(())
     own = best_candidate(losses, ratings).loss

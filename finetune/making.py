@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from finetune import datasets, formats
 from finetune.comparisons import Choice, compare
 from finetune.datasets import Card, Dataset, require_name
-from finetune.formats import Pairing
 from finetune.groups import Group
-from finetune.selecting import capped, mixed, parted, report
+from finetune.intake import Intake
+from finetune.reading import read_rows
+from finetune.rows import Pairing
+from finetune.selecting import Selectable, capped, mixed, parted
 from sandbox.errors import SandboxError, UserError
 from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import lineage, sessions
 from sandbox.store.consents import versions_of
+
+
+class Held(Selectable, Protocol):
+    """A group, or what stands for it, as far as it says whose words it holds."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def session(self) -> str: ...
+    @property
+    def people(self) -> tuple[str, ...]: ...
+
+
+H = TypeVar("H", bound=Held)
 
 
 class Selection(NamedTuple):
@@ -38,11 +54,15 @@ def datasets_dir(settings: Settings) -> Path:
 
 def find(settings: Settings, reference: str) -> Dataset:
     """The dataset of a name, else that in a folder. Raises ``UserError``."""
+    return datasets.read(folder_of(settings, reference))
+
+
+def folder_of(settings: Settings, reference: str) -> Path:
+    """The folder of the dataset of a name, else that folder."""
     named = datasets_dir(settings) / reference
-    if datasets.NAME.fullmatch(reference) and named.is_dir():
-        return datasets.read(named)
     folder = Path(reference).expanduser()
-    return datasets.read(folder if folder.is_dir() else named)
+    is_named = datasets.NAME.fullmatch(reference) and named.is_dir()
+    return named if is_named or not folder.is_dir() else folder
 
 
 def build(
@@ -81,7 +101,7 @@ def build(
         "weight_people": choice.weight_people,
     }
     made |= {"rubric": choice.rubric, "dimension": choice.dimension, "with_peers": choice.with_peers}
-    return _keep(store, settings, name, groups, selection, dropped, made, epochs)
+    return _keep(store, settings, name, groups, iter, selection, dropped, made, epochs)
 
 
 def take_in(
@@ -102,15 +122,19 @@ def take_in(
     """
     require_name(name)
     dropped: Counter[str] = Counter()
-    groups = formats.read(form, datasets.read_rows(file), pairing, None if strict else dropped)
-    if not groups:
-        if dropped:  # not one row could be read: the first says why
-            formats.read(form, datasets.read_rows(file), pairing)
-        raise UserError(f"There is no row in {file}.")
-    unrated = sum(candidate.rating is None for group in groups for candidate in group.candidates)
-    dropped["candidates without a rating (kept, not trained on)"] = unrated
-    made = {"imported": file.name, "format": form, **pairing._asdict()}
-    return _keep(store, settings, name, groups, selection, dropped, made, {}, licence)
+    with Intake(datasets_dir(settings)) as intake:
+        intake.take(form, read_rows(file), pairing, dropped, strict=strict)
+        if not intake.sketches:
+            if dropped:  # not one row could be read: the first says why
+                formats.read(form, read_rows(file), pairing)
+            raise UserError(f"There is no row in {file}.")
+        unrated = sum(sketch.unrated for sketch in intake.sketches)
+        on_scale = f"on the scale {pairing.low:g}–{pairing.high:g}"
+        dropped[f"candidates without a rating {on_scale} (kept, not trained on)"] = unrated
+        made = {"imported": file.name, "format": form, **pairing._asdict()}
+        return _keep(
+            store, settings, name, intake.sketches, intake.groups, selection, dropped, made, {}, licence
+        )
 
 
 def delete(store: Store, settings: Settings, name: str) -> None:
@@ -128,16 +152,18 @@ def _keep(
     store: Store,
     settings: Settings,
     name: str,
-    groups: list[Group],
+    groups: list[H],
+    load: Callable[[Iterable[H]], Iterator[Group]],
     selection: Selection,
     dropped: Counter[str],
     made: dict[str, Any],
     epochs: dict[str, str],
     licence: str = "",
 ) -> Card:
+    """Select of the groups, or of what stands for them, and write those, as ``load`` has them."""
     if lineage.dataset(store.database, name) is not None:
         raise UserError(f"There is a dataset '{name}' already. Choose another --name, or delete it first.")
-    kept = [group for group in groups if len(group.rated) >= selection.least]
+    kept = [group for group in groups if group.size >= selection.least]
     dropped["groups of fewer rated candidates than wanted"] += len(groups) - len(kept)
     if selection.cap is not None:
         kept = capped(kept, selection.cap, selection.seed, dropped)
@@ -154,8 +180,8 @@ def _keep(
     chosen = {"mix": selection.mix, "cap": selection.cap, "split": selection.split, "seed": selection.seed}
     card = datasets.write(
         datasets_dir(settings) / name,
-        parts,
-        report(parts, dropped),
+        (load(parts.train), load(parts.heldout)),
+        dropped,
         sessions=tuple(epochs),
         people=len(people),
         consents=consents,
@@ -173,7 +199,7 @@ def _keep(
     return card
 
 
-def _sources(groups: Sequence[Group]) -> set[lineage.Source]:
+def _sources(groups: Sequence[Held]) -> set[lineage.Source]:
     """The sessions that groups come from, with each person whose words or ratings are in them."""
     of_sessions = [group for group in groups if group.session]
     return {lineage.Source(group.session, person) for group in of_sessions for person in ("", *group.people)}

@@ -7,23 +7,34 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from sandbox.agreement import LEAST
+
 
 class Preference(BaseModel):
     """Share of pairs put right, by mean and by summed token log-likelihood; ``low`` to ``high`` hold 95 %.
 
+    There is no interval for fewer than ``LEAST`` questions.
+
     ``margin`` is the mean difference of mean log-likelihoods, in nats a token. Pairs of equal rating don't
-    count; intervals resample groups.
+    count; intervals resample questions.
     """
 
     model_config = ConfigDict(frozen=True)
     accuracy: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     by_sum: float
     margin: float
     pairs: int
     groups: int
     best_loss: float
+
+
+def interval_of(found: Preference) -> str:
+    """The interval in words; why there is none, where there is none."""
+    if found.low is None or found.high is None:
+        return f"no interval: fewer than {LEAST} questions"
+    return f"{found.low:.3f} to {found.high:.3f}"
 
 
 class Compared(NamedTuple):

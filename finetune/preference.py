@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from finetune.encode import Encoded
 from finetune.pairwise import Compared, Preference, compared
 from finetune.scoring import Way, score
+from sandbox.agreement import LEAST
 
 
 @torch.no_grad()
@@ -20,14 +22,18 @@ def preference(
     way: Way,
     pad: int,
     *,
+    asked: Sequence[Hashable] = (),
     batch: int = 8,
     seed: int = 0,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Preference | None:
-    """Measure on rows; None where no two candidates differ in rating."""
+    """Measure on rows; None where no two candidates differ in rating.
+
+    ``asked`` has what stands for the question of each group, by the rows' places; without it each is its own.
+    """
     was_training = model.training
     model.eval()
-    told: list[Compared] = []
+    told: list[tuple[Compared, Hashable]] = []
     best: list[float] = []
     ordered = sorted(rows, key=lambda row: row.length)
     try:
@@ -36,15 +42,19 @@ def preference(
             scores = score(model, some, way, pad)
             for row, total, mean in zip(some, scores.total.tolist(), scores.mean.tolist(), strict=True):
                 likely = ([-loss for loss in mean], [-loss for loss in total])
-                told.append(compared(row.ratings, *likely))
+                told.append((compared(row.ratings, *likely), asked[row.place] if asked else row.place))
                 best.append(mean[row.ratings.index(max(row.ratings))])
             on_progress(len(some))
     finally:
         model.train(was_training)
-    counted = [group for group in told if group.pairs]
+    counted = [group for group, _ in told if group.pairs]
     if not counted:
         return None
-    low, high = interval(counted, lambda these: _share(these, "right"), seed)
+    questions: dict[Hashable, list[Compared]] = defaultdict(list)
+    for group, question in told:
+        if group.pairs:
+            questions[question].append(group)
+    low, high = interval(list(questions.values()), lambda these: _share(these, "right"), seed)
     return Preference(
         accuracy=_share(counted, "right"),
         low=low,
@@ -58,14 +68,19 @@ def preference(
 
 
 def interval(
-    groups: Sequence[Compared],
+    questions: Sequence[Sequence[Compared]],
     figure: Callable[[Sequence[Compared]], float],
     seed: int,
     resamples: int = 1000,
-) -> tuple[float, float]:
-    """The 95 % bootstrap interval of a figure over groups."""
+) -> tuple[float | None, float | None]:
+    """The 95 % bootstrap interval of a figure; all groups of a question are drawn together."""
+    if len(questions) < LEAST:
+        return None, None
     chance = random.Random(seed)
-    found = sorted(figure(chance.choices(groups, k=len(groups))) for _ in range(resamples))
+    found = sorted(
+        figure([group for groups in chance.choices(questions, k=len(questions)) for group in groups])
+        for _ in range(resamples)
+    )
     return found[int(0.025 * resamples)], found[int(0.975 * resamples)]
 
 

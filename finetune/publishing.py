@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from finetune.datasets import Dataset, building
-from finetune.formats import FORMATS, Pairing
+from finetune.formats import FORMATS
 from finetune.groups import Group
+from finetune.rows import Pairing
 from sandbox.errors import MissingExtra, UserError
 
 PARQUET = "parquet"
@@ -53,12 +54,19 @@ def pseudonymous(groups: Iterable[Group]) -> list[Group]:
 
 
 def export(dataset: Dataset, form: str, part: str, pairing: Pairing, out: IO[str], *, names: bool) -> int:
-    """Write a part of a dataset ("train", "heldout" or "all") as JSON lines; returns how many rows."""
+    """Write a part of a dataset ("train", "heldout" or "all"); returns how many rows.
+
+    As JSON lines; or as one JSON list, a row a line, where the format's own programs read nothing else.
+    """
     groups = chosen(dataset, part)
+    is_list = FORMATS[form].is_list
     count = 0
     for row in FORMATS[form].write(groups if names else pseudonymous(groups), pairing):
-        out.write(json.dumps(row, ensure_ascii=out.isatty()) + "\n")
+        before = "" if not is_list else ",\n" if count else "[\n"
+        out.write(before + json.dumps(row, ensure_ascii=out.isatty()) + ("" if is_list else "\n"))
         count += 1
+    if is_list:
+        out.write("\n]\n" if count else "[]\n")
     return count
 
 

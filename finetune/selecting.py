@@ -9,8 +9,8 @@ import hashlib
 import random
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,11 +19,26 @@ from sandbox.agreement import agreement
 from sandbox.errors import UserError
 
 
-class Parts(NamedTuple):
+class Selectable(Protocol):
+    """What selection looks at: a group, or what is kept in mind of one. ``asked`` stands for its question."""
+
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def asked(self) -> bytes: ...
+
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Selectable)
+
+
+class Parts(NamedTuple, Generic[T]):
     """The groups to train on, and those held out. No question is in both."""
 
-    train: list[Group]
-    heldout: list[Group]
+    train: list[T]
+    heldout: list[T]
 
 
 class Spread(BaseModel):
@@ -60,7 +75,7 @@ class Report(BaseModel):
     dropped: dict[str, int]
 
 
-def mixed(groups: Sequence[Group], mix: Sequence[float], seed: int, dropped: Counter[str]) -> list[Group]:
+def mixed(groups: Sequence[S], mix: Sequence[float], seed: int, dropped: Counter[str]) -> list[S]:
     """As many groups of each kind as ``mix`` (imitation, self-critic, realignment) says, chosen by seed.
 
     The kind that is scarcest for its share decides how many there are in all. Raises ``UserError`` if a
@@ -85,7 +100,7 @@ def mixed(groups: Sequence[Group], mix: Sequence[float], seed: int, dropped: Cou
     return [group for place, group in enumerate(groups) if place in kept]
 
 
-def capped(groups: Sequence[Group], most: int, seed: int, dropped: Counter[str]) -> list[Group]:
+def capped(groups: Sequence[S], most: int, seed: int, dropped: Counter[str]) -> list[S]:
     """At most so many groups of one source (who said the best of it), chosen by seed."""
     by_source: dict[str, list[int]] = defaultdict(list)
     for place, group in enumerate(groups):
@@ -96,16 +111,16 @@ def capped(groups: Sequence[Group], most: int, seed: int, dropped: Counter[str])
     return [group for place, group in enumerate(groups) if place in kept]
 
 
-def parted(groups: Iterable[Group], share: float, seed: int) -> Parts:
+def parted(groups: Iterable[S], share: float, seed: int) -> Parts[S]:
     """``share`` of the groups held out, by count: at least one, and whole questions.
 
     Questions have an order that follows from the seed alone, and the first are held out; so of two datasets
     that grow from each other, most questions fall on the same side. One question alone is trained on.
     """
     every = list(groups)
-    counts = Counter(_question(group) for group in every)
-    order = sorted(counts, key=lambda asked: hashlib.sha256(f"{seed}\0{asked}".encode()).digest())
-    held: set[str] = set()
+    counts = Counter(group.asked for group in every)
+    order = sorted(counts, key=lambda asked: hashlib.sha256(b"%d\0%b" % (seed, asked)).digest()[:8])
+    held: set[bytes] = set()
     wanted, count = share * len(every), 0
     for asked in order if share > 0 else ():
         is_nearer = abs(count + counts[asked] - wanted) <= abs(count - wanted)
@@ -113,59 +128,81 @@ def parted(groups: Iterable[Group], share: float, seed: int) -> Parts:
             held.add(asked)
             count += counts[asked]
     return Parts(
-        [group for group in every if _question(group) not in held],
-        [group for group in every if _question(group) in held],
+        [group for group in every if group.asked not in held],
+        [group for group in every if group.asked in held],
     )
 
 
-def _question(group: Group) -> str:
-    return " ".join(group.question.split())
+class Reporter:
+    """Makes the report while groups go by, one after another."""
+
+    def __init__(self) -> None:
+        self._parts: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._sizes: Counter[int] = Counter()
+        self._ratings: dict[Kind, Counter[float]] = defaultdict(Counter)
+        self._units: dict[str, dict[str, float]] = defaultdict(dict)
+        self._people: set[str] = set()
+        self._asked: dict[str, bytes] = {}
+
+    def watch(self, part: str, groups: Iterable[Group]) -> Iterator[Group]:
+        """The groups of a part, each counted."""
+        for group in groups:
+            self._parts[part] += 1
+            self._kinds[group.kind] += 1
+            self._sizes[len(group.candidates)] += 1
+            for candidate in group.candidates:
+                if candidate.rating is not None:
+                    self._ratings[group.kind][candidate.rating] += 1
+                for judgement in candidate.judgements:
+                    rater = judgement.person or judgement.rater
+                    self._units[judgement.target][rater] = judgement.value
+                    self._asked[judgement.target] = group.asked
+                    if judgement.person:
+                        self._people.add(rater)
+            yield group
+
+    def report(self, dropped: Counter[str]) -> Report:
+        """What went by."""
+        return Report(
+            train=self._parts["train"],
+            heldout=self._parts["heldout"],
+            rows=dict(self._kinds),
+            candidates={str(n): count for n, count in sorted(self._sizes.items())},
+            spread={kind: _spread(self._ratings[kind]) for kind in KINDS if kind in self._ratings},
+            agreement=_agreements(self._units, self._asked, self._people),
+            dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+        )
 
 
-def report(parts: Parts, dropped: Counter[str]) -> Report:
-    """What the parts hold."""
-    groups = [*parts.train, *parts.heldout]
-    spread = {}
-    for kind in KINDS:
-        ratings = [c.rating for g in groups if g.kind == kind for c in g.candidates if c.rating is not None]
-        if ratings:
-            spread[kind] = Spread(
-                n=len(ratings),
-                mean=statistics.fmean(ratings),
-                deviation=statistics.stdev(ratings) if len(ratings) > 1 else None,
-                counts={str(v): n for v, n in sorted(Counter(round(rating) for rating in ratings).items())},
-            )
-    return Report(
-        train=len(parts.train),
-        heldout=len(parts.heldout),
-        rows=dict(Counter(group.kind for group in groups)),
-        candidates={str(n): c for n, c in sorted(Counter(len(g.candidates) for g in groups).items())},
-        spread=spread,
-        agreement=_agreements(groups),
-        dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+def _spread(ratings: Counter[float]) -> Spread:
+    n = ratings.total()
+    mean = sum(value * count for value, count in ratings.items()) / n
+    squares = sum(count * (value - mean) ** 2 for value, count in ratings.items())
+    counts: Counter[int] = Counter()
+    for value, count in ratings.items():
+        counts[round(value)] += count
+    return Spread(
+        n=n,
+        mean=mean,
+        deviation=(squares / (n - 1)) ** 0.5 if n > 1 else None,
+        counts={str(value): count for value, count in sorted(counts.items())},
     )
 
 
-def _agreements(groups: Sequence[Group]) -> dict[str, Agreed]:
+def _agreements(
+    units: Mapping[str, dict[str, float]], asked: Mapping[str, bytes], people: set[str]
+) -> dict[str, Agreed]:
     """Agreement among all raters, among people, among models, and of people with models."""
-    units: dict[str, dict[str, float]] = defaultdict(dict)
-    people: set[str] = set()
-    for group in groups:
-        for candidate in group.candidates:
-            for judgement in candidate.judgements:
-                rater = judgement.person or judgement.rater
-                units[judgement.target][rater] = judgement.value
-                if judgement.person:
-                    people.add(rater)
+    every, questions = list(units.values()), [asked[target] for target in units]
     told: dict[str, Agreed] = {}
-    every = list(units.values())
     for name, these in (
         ("all", every),
         ("people", [{r: v for r, v in unit.items() if r in people} for unit in every]),
         ("models", [{r: v for r, v in unit.items() if r not in people} for unit in every]),
         ("people and models", [_means(unit, people) for unit in every]),
     ):
-        found = agreement(these)
+        found = agreement(these, questions)
         if found.units:
             told[name] = Agreed(
                 alpha=found.alpha, low=found.low, high=found.high, units=found.units, ratings=found.pairable

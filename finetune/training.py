@@ -120,7 +120,7 @@ def _trained(job: Job, resume: bool, on_progress: Listener) -> Card:
         cut=encoding.cut,
         sharing=found.way + (f": {found.why}" if found.why else ""),
         before=before,
-        after=_measured(model, held, found.way, pad, "measuring", on_progress),
+        after=_measured(job, model, held, found.way, pad, "measuring", on_progress),
     )
     digests = (fingerprint.of_weights(loaded.source), fingerprint.of_tokenizer(loaded.tokenizer))
     card = adapters.new_card(job.name, f"local/{name}", digests, options, _lineage(job.dataset), metrics)
@@ -314,14 +314,14 @@ def _measured_before(
     file = job.run / _BEFORE
     with suppress(OSError, ValueError):
         return Preference.model_validate_json(file.read_bytes())
-    found = _measured(model, held, way, pad, "measuring the base model", on_progress)
+    found = _measured(job, model, held, way, pad, "measuring the base model", on_progress)
     if found is not None and is_first():
         write(file, found.model_dump_json())
     return found
 
 
 def _measured(
-    model: Any, held: list[Encoded], way: Way, pad: int, doing: str, on_progress: Listener
+    job: Job, model: Any, held: list[Encoded], way: Way, pad: int, doing: str, on_progress: Listener
 ) -> Preference | None:
     done = 0
 
@@ -330,7 +330,8 @@ def _measured(
         done += count
         on_progress(Progress(doing, done, len(held)))
 
-    return preference(model, held, way, pad, on_progress=on_more) if held else None
+    asked = [group.asked for group in job.dataset.parts.heldout]
+    return preference(model, held, way, pad, asked=asked, on_progress=on_more) if held else None
 
 
 def _last_loss(history: list[dict[str, float]]) -> float | None:
@@ -354,4 +355,4 @@ def _lineage(dataset: Dataset) -> Lineage:
 
 
 def _reasons(dropped: Counter[str]) -> str:
-    return "; ".join(f"{count} groups: {why}" for why, count in dropped.most_common()) or "there is no group"
+    return "; ".join(f"{why}: {count}" for why, count in dropped.most_common()) or "there is no group"

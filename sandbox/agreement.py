@@ -5,13 +5,15 @@ Pure. It knows values by unit and rater; not what was rated, nor by whom.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+LEAST = 10
+"""Units, groups or items below which nothing has an interval: it would be too narrow."""
 Units = Sequence[Mapping[str, float]]
 """For each thing that was rated: rater → value. Who did not rate it is left out."""
 
@@ -35,9 +37,15 @@ def alpha(units: Units) -> float | None:
     return _Pairable(shared).alpha(np.ones(len(shared))) if shared else None
 
 
-def agreement(units: Units, *, resamples: int = 200, seed: int = 0) -> Agreement:
-    """Alpha, and the interval that resampling the units gives."""
-    shared = [unit for unit in units if len(unit) > 1]
+def agreement(
+    units: Units, groups: Sequence[Hashable] | None = None, *, resamples: int = 200, seed: int = 0
+) -> Agreement:
+    """Alpha, and the interval that resampling the units gives, those of one of the ``groups`` together.
+
+    There is none for fewer than ``LEAST`` units, or groups.
+    """
+    places = [place for place, unit in enumerate(units) if len(unit) > 1]
+    shared = [units[place] for place in places]
     count = len(shared)
     pairable = sum(map(len, shared))
     if not shared:
@@ -46,16 +54,15 @@ def agreement(units: Units, *, resamples: int = 200, seed: int = 0) -> Agreement
     value = values.alpha(np.ones(count))
     if value is None:
         return Agreement(None, None, None, count, pairable)
+    numbers: dict[Hashable, int] = {}
+    group = np.array([numbers.setdefault(groups[p] if groups else p, len(numbers)) for p in places])
+    many = len(numbers)
+    if many < LEAST:
+        return Agreement(value, None, None, count, pairable)
     chance = np.random.default_rng(abs(seed))
+    drawn = (np.bincount(chance.integers(0, many, many), minlength=many) for _ in range(resamples))
     found = sorted(
-        known
-        for _ in range(resamples)
-        if (
-            known := values.alpha(
-                np.bincount(chance.integers(0, count, count), minlength=count).astype(float)
-            )
-        )
-        is not None
+        known for times in drawn if (known := values.alpha(times[group].astype(float))) is not None
     )
     if len(found) < resamples / 2:
         return Agreement(value, None, None, count, pairable)

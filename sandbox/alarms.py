@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sandbox.agreement import LEAST
 from sandbox.monitored import CriterionAgreement, Inflation, Measured, Monitors, SelfPreference, Unread
 
 POOR_ALPHA = 0.2
-LEAST_UNITS = 10
-LEAST_RATINGS = 10
+LEAST_RATINGS = LEAST
 MOST_UNPARSED = 1 / 3
 
 
@@ -54,7 +54,7 @@ def _preferring(one: SelfPreference) -> str:
 
 def _is_poor(one: CriterionAgreement) -> bool:
     """Whether they hardly agree, or may agree by chance alone."""
-    if one.low is None or one.high is None or one.units < LEAST_UNITS:
+    if one.low is None or one.high is None or one.units < LEAST:
         return False
     return one.high < POOR_ALPHA or one.low <= 0 <= one.high
 

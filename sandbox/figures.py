@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sandbox.alarms import LEAST_UNITS
-from sandbox.monitored import Inflation, Measured, Monitors, RoundAnswers, Severity
+from sandbox.agreement import LEAST
+from sandbox.monitored import CriterionAgreement, Inflation, Measured, Monitors, RoundAnswers, Severity
 
 NONE = "–"
 MOST = 10
@@ -46,20 +46,22 @@ def verdict(found: Monitors) -> str:
     """What it means that there is no warning."""
     slopes = [one.slope for one in found.inflation] + [found.homogeneity.slope]
     is_telling = any(one and one.low is not None for one in slopes) or any(
-        one.units >= LEAST_UNITS for one in found.agreement
+        one.low is not None for one in found.agreement
     )
     if is_telling:
         return "Nothing stands out: no interval shows a fault."
     return (
-        f"Too little to tell: trends take several rounds and {LEAST_UNITS} interactions, agreement "
-        f"{LEAST_UNITS} messages that several rated."
+        f"Too little to tell: no interval is given for fewer than {LEAST} questions; trends take several "
+        f"rounds, too, and agreement {LEAST} messages that several rated."
     )
 
 
 def interval(measured: Measured | None, digits: int = 2) -> str:
-    """The bounds of an interval, or a dash."""
+    """The bounds of an interval; why there is none; or a dash."""
     if measured is None:
         return NONE
+    if measured.low is None and measured.groups is not None and measured.groups < LEAST:
+        return f"too few ({measured.groups})"
     return _bounds(measured.low, measured.high, digits)
 
 
@@ -181,11 +183,17 @@ def _agreement(found: Monitors) -> Figures:
         "Agreement",
         ("criterion", "among", "messages", "alpha", "95 %"),
         tuple(
-            (one.dimension, one.who, f"{one.units:,}", _number(one.alpha), _bounds(one.low, one.high))
+            (one.dimension, one.who, f"{one.units:,}", _number(one.alpha), _agreed(one))
             for one in found.agreement
         ),
-        "Krippendorff's ordinal alpha: 1 is perfect, 0 what chance gives.",
+        "Krippendorff's ordinal alpha: 1 is perfect, 0 what chance gives. Too few: messages of fewer than "
+        f"{LEAST} questions.",
     )
+
+
+def _agreed(one: CriterionAgreement) -> str:
+    bounds = _bounds(one.low, one.high)
+    return "too few" if bounds == NONE and one.alpha is not None else bounds
 
 
 def _unparsed(found: Monitors) -> Figures:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
 
 import numpy as np
@@ -29,12 +29,13 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def homogeneity(answers: Sequence[Answer], seed: int) -> Homogeneity:
+def homogeneity(answers: Sequence[Answer], seed: int, same: Mapping[int, int] | None = None) -> Homogeneity:
     """The rounds' wording, and whether answers of different seats grow more alike.
 
     For the interval, each answer counts with twice its own mean similarity to the others, less the round's:
     so the mean over pairs is that of the answers, and varies as much when answers are drawn anew (the
     projection of Hoeffding, *A Class of Statistics with Asymptotically Normal Distribution*, 1948).
+    ``same`` maps an interaction to the first about its question, whose answers are drawn together.
     """
     by_round: dict[int, list[Answer]] = defaultdict(list)
     for answer in answers:
@@ -59,7 +60,8 @@ def homogeneity(answers: Sequence[Answer], seed: int) -> Homogeneity:
         for place, share in shares.items():
             rounds.append(number)
             values.append(2 * share - middle)
-            groups.append(said[place].interaction)
+            interaction = said[place].interaction
+            groups.append((same or {}).get(interaction, interaction))
     slope = bootstrap.slope(rounds, values, groups, seed)
     return Homogeneity(series=tuple(series), slope=slope, rising=slope is not None and slope.is_above_zero)
 

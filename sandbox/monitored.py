@@ -18,11 +18,12 @@ class _Found(BaseModel):
 
 
 class Measured(_Found):
-    """A figure with its bootstrap interval (95 %); without one where too few interactions carry it."""
+    """A figure, its bootstrap interval (95 %); without one where too few questions carry it (``groups``)."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    groups: int | None = None
 
     @property
     def is_above_zero(self) -> bool:

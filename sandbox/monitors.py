@@ -2,14 +2,14 @@
 prefer themselves, raters who are severe, disagree or can't be read.
 
 Pure: events in, figures out, the same for the same seed. An interval says what chance in the choice of
-interactions can do; not why rounds differ (their questions may, or the norms), nor what a better answer is.
+questions can do; not why rounds differ (their questions may, or the norms), nor what a better answer is.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import get_args
 
@@ -49,10 +49,10 @@ def monitor(events: Iterable[ev.Event], *, seed: int = 0) -> Monitors:
     }
     found = Monitors(
         inflation=_inflation(seen, seed),
-        homogeneity=homogeneity(seen.answers, derive(seed, "homogeneity")),
-        self_preference=_self_preference(rated, seen.authors, seed),
-        severity=_severity(rated, seed),
-        agreement=_agreement(rated, seed),
+        homogeneity=homogeneity(seen.answers, derive(seed, "homogeneity"), seen.same),
+        self_preference=_self_preference(rated, seen, seed),
+        severity=_severity(rated, seen, seed),
+        agreement=_agreement(rated, seen, seed),
         unparsed=_unparsed(seen.votes),
         other_scale=seen.other_scale,
     )
@@ -69,20 +69,20 @@ def _inflation(seen: Seen, seed: int) -> tuple[Inflation, ...]:
         elif vote.asked == "observer" and vote.target.endswith(".revision"):
             kinds["observers", vote.dimension].append(vote)
     order = sorted(kinds, key=lambda kind: (kind[0] != "peers", kind[1]))
-    return tuple(_one_inflation(*kind, kinds[kind], seen.rounds, seed) for kind in order)
+    return tuple(_one_inflation(*kind, kinds[kind], seen, seed) for kind in order)
 
 
-def _one_inflation(
-    raters: RaterKind, name: str, votes: Sequence[Vote], rounds: Mapping[int, int], seed: int
-) -> Inflation:
+def _one_inflation(raters: RaterKind, name: str, votes: Sequence[Vote], seen: Seen, seed: int) -> Inflation:
+    rounds = seen.rounds
     by_round: dict[int, list[float]] = defaultdict(list)
     for vote in votes:
         by_round[rounds[vote.interaction]].append(_value(vote))
     slope = bootstrap.slope(
         [rounds[vote.interaction] for vote in votes],
         [_value(vote) for vote in votes],
-        [vote.interaction for vote in votes],
+        [seen.question(vote.interaction) for vote in votes],
         derive(seed, "inflation", raters, name),
+        [vote.rater for vote in votes],
     )
     return Inflation(
         name=name,
@@ -96,14 +96,15 @@ def _one_inflation(
     )
 
 
-def _self_preference(rated: Rated, authors: Mapping[str, str], seed: int) -> tuple[SelfPreference, ...]:
+def _self_preference(rated: Rated, seen: Seen, seed: int) -> tuple[SelfPreference, ...]:
     """A model's rating of a message is the mean of its seats'; others are other models, and people."""
+    authors = seen.authors
     apart: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    interactions: dict[str, int] = {}
+    questions: dict[str, int] = {}
     for (target, _), votes in rated.items():
         if target not in authors:
             continue
-        interactions[target] = votes[0].interaction
+        questions[target] = seen.question(votes[0].interaction)
         for model, as_peer in sorted({(vote.model, vote.as_peer) for vote in votes if vote.model}):
             own = [vote for vote in votes if vote.model == model and vote.as_peer == as_peer]
             others = [_value(vote) for vote in votes if vote.model != model and _comparable(vote, own[0])]
@@ -115,7 +116,7 @@ def _self_preference(rated: Rated, authors: Mapping[str, str], seed: int) -> tup
         preference = bootstrap.difference(
             [_mean(values) for values in messages.values()],
             is_own,
-            [interactions[target] for target in messages],
+            [questions[target] for target in messages],
             derive(seed, "self-preference", model),
         )
         if preference is not None:
@@ -141,14 +142,14 @@ def _comparable(one: Vote, other: Vote) -> bool:
     return one.is_person or other.is_person or one.as_peer == other.as_peer
 
 
-def _severity(rated: Rated, seed: int) -> tuple[Severity, ...]:
+def _severity(rated: Rated, seen: Seen, seed: int) -> tuple[Severity, ...]:
     apart: dict[tuple[str, bool], list[tuple[float, int]]] = defaultdict(list)
     for votes in rated.values():
         for vote in votes:
             others = [_value(one) for one in votes if one is not vote and _comparable(one, vote)]
             if others:
                 difference = _value(vote) - _mean(others)
-                apart[vote.rater, vote.is_person].append((difference, vote.interaction))
+                apart[vote.rater, vote.is_person].append((difference, seen.question(vote.interaction)))
     found = []
     for (rater, is_person), differences in sorted(apart.items()):
         values = [value for value, _ in differences]
@@ -158,9 +159,11 @@ def _severity(rated: Rated, seed: int) -> tuple[Severity, ...]:
     return tuple(found)
 
 
-def _agreement(rated: Rated, seed: int) -> tuple[CriterionAgreement, ...]:
+def _agreement(rated: Rated, seen: Seen, seed: int) -> tuple[CriterionAgreement, ...]:
     units: dict[str, dict[Who, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    questions: dict[str, dict[Who, list[int]]] = defaultdict(lambda: defaultdict(list))
     for (_, dimension), votes in rated.items():
+        asked = seen.question(votes[0].interaction)
         people = {vote.rater: _value(vote) for vote in votes if vote.is_person}
         models = {vote.rater: _value(vote) for vote in votes if not vote.is_person}
         sides = {"people": people, "models": models}
@@ -172,10 +175,15 @@ def _agreement(rated: Rated, seed: int) -> tuple[CriterionAgreement, ...]:
         known["people and models"].append(
             {name: float(round(_mean(list(given.values())))) for name, given in sides.items() if given}
         )
+        counted: tuple[tuple[Who, int], ...] = (("people", 1), ("models", 2), ("people and models", 1))
+        for who, times in counted:
+            questions[dimension][who] += [asked] * times
     found = []
     for dimension, by_who in sorted(units.items()):
         for who in get_args(Who):
-            one = agreement(by_who[who], seed=derive(seed, "agreement", dimension, who))
+            one = agreement(
+                by_who[who], questions[dimension][who], seed=derive(seed, "agreement", dimension, who)
+            )
             if one.units:
                 found.append(_agreeing(dimension, who, one))
     return tuple(found)

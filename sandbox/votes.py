@@ -54,13 +54,19 @@ class Answer(NamedTuple):
 @dataclass(slots=True)
 class Seen:
     """``votes`` on today's scale in the order of message, dimension and rater; ``authors`` maps a message to
-    the model that wrote it; ``rounds`` an interaction to its round."""
+    the model that wrote it; ``rounds`` an interaction to its round; ``same`` one to the first about the same
+    question."""
 
     votes: list[Vote] = field(default_factory=list)
     other_scale: int = 0
     authors: dict[str, str] = field(default_factory=dict)
     rounds: dict[int, int] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
+    same: dict[int, int] = field(default_factory=dict)
+
+    def question(self, interaction: int) -> int:
+        """What stands for the question of an interaction: the first that has the same, or none, itself."""
+        return self.same.get(interaction, interaction)
 
 
 def gather(events: Iterable[ev.Event]) -> Seen:
@@ -78,6 +84,7 @@ class _Reader:
         self._models: dict[str, tuple[str, str]] = {}
         self._authors: dict[str, str] = {}
         self._rounds: dict[int, int] = {}
+        self._questions: dict[int, str] = {}
         self._messages: dict[int, dict[str, ev.MessagePosted]] = {}
         self._finished: set[int] = set()
 
@@ -88,7 +95,9 @@ class _Reader:
                 self._rate(event)
             case ev.MessagePosted():
                 self._post(event)
-            case ev.InteractionStarted(interaction=number, round=round):
+            case ev.InteractionStarted(interaction=number, round=round, question=question):
+                if question and question != WITHDRAWN:
+                    self._questions[number] = " ".join(question.split())
                 if round is not None:
                     self._rounds[number] = round
             case ev.InteractionFinished(interaction=number):
@@ -119,7 +128,9 @@ class _Reader:
             if (message := messages.get("revision") or messages.get("draft")) is not None
             if message.text != WITHDRAWN
         ]
-        return Seen(kept, len(votes) - len(kept), self._authors, self._rounds, answers)
+        first: dict[str, int] = {}
+        same = {number: first.setdefault(asked, number) for number, asked in sorted(self._questions.items())}
+        return Seen(kept, len(votes) - len(kept), self._authors, self._rounds, answers, same)
 
     def _seat(self, seat: Seat) -> None:
         rating = seat.rating_model if isinstance(seat, Agent) else None

@@ -21,9 +21,11 @@ def deliberation(
     draft: str = "a draft",
     revision: str | None = "a revision",
     rated: Iterable[ev.RatingGiven] = (),
+    question: str | None = None,
 ) -> list[ev.Event]:
-    """One interaction, with the ratings given in it."""
-    told: list[ev.Event] = [ev.InteractionStarted(interaction=number, round=round, seat=seat, question="q")]
+    """One interaction, with the ratings given in it; about a question of its own, unless one is given."""
+    asked = f"q{number}" if question is None else question
+    told: list[ev.Event] = [ev.InteractionStarted(interaction=number, round=round, seat=seat, question=asked)]
     for role, text in (("draft", draft), ("revision", revision)):
         if text is not None:
             told.append(

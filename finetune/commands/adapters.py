@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+from rich.markdown import Markdown
 from rich.table import Table
 
 from finetune.datasets import remove, require_name
+from finetune.merging import Dtype
 from sandbox.commands.console import (
     again,
     counted,
+    name_column,
     opened,
     print_json,
+    print_table,
     safe,
     sure,
     terminal,
@@ -28,6 +32,13 @@ from sandbox.running import Store
 from sandbox.settings import Settings
 from sandbox.store import lineage
 from sandbox.store.tables import AdapterRow
+from sandbox.text import printable
+
+_with_dtype = click.option(
+    "--dtype",
+    type=click.Choice(get_args(Dtype)),
+    help="Of the whole model (default: float32; 16 bits are half the size, and round what was learnt).",
+)
 
 
 @click.group()
@@ -47,8 +58,12 @@ def list_adapters(as_json: bool, settings: Settings) -> None:
         console.print("No adapters yet. Train one with: sandbox train DATASET --base local/smollm2")
         return
     table = Table(pad_edge=False)
-    for column in ("adapter", "base", "method", "dataset", "preference", "made", "state"):
-        table.add_column(column)
+    name_column(table, "adapter", [row.name for row in rows])
+    for column in ("base", "method"):
+        table.add_column(column, overflow="fold")
+    name_column(table, "dataset", [json.loads(row.card)["lineage"]["dataset"] for row in rows])
+    for column in ("preference", "made", "state"):
+        table.add_column(column, overflow="fold")
     for row in rows:
         card = json.loads(row.card)
         if as_json:
@@ -64,7 +79,7 @@ def list_adapters(as_json: bool, settings: Settings) -> None:
             safe(state, "bold red"),
         )
     if not as_json:
-        console.print(table)
+        print_table(console, table)
 
 
 @adapters.command()
@@ -93,7 +108,11 @@ def show(name: str, as_json: bool, settings: Settings) -> None:
     from finetune.adapters import Card, told
 
     console = terminal()
-    console.print(safe(told(Card.model_validate(card)).split("---\n", 2)[2].strip()), soft_wrap=True)
+    text = told(Card.model_validate(card)).split("---\n", 2)[2].strip()
+    if console.is_terminal:  # a pipe gets what it can pass on
+        console.print(Markdown(printable(text), hyperlinks=False))
+    else:
+        console.print(safe(text), soft_wrap=True)
     console.print()
     if row.flagged:
         console.print(safe(f"flagged: {row.flagged}", "bold red"))
@@ -131,35 +150,50 @@ def delete(name: str, yes: bool, settings: Settings) -> None:
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--merge", "merged", is_flag=True, help="The base model with the adapter in it.")
+@_with_dtype
 @with_store
-def export(name: str, out: Path, merged: bool, settings: Settings) -> None:
+def export(name: str, out: Path, merged: bool, dtype: Dtype | None, settings: Settings) -> None:
     """Copy an adapter for PEFT or vLLM; or, with --merge, write a whole model."""
-    _export(name, out, merged, settings)
+    if dtype and not merged:
+        raise click.UsageError("--dtype is that of a whole model. Add --merge, or leave it out.")
+    if merged:
+        _merge(name, out, dtype, settings)
+        return
+    from finetune import adapters as files
+
+    files.export(_files(name, settings), out)
+    click.echo(f"{name} is written to {out}", err=True)
 
 
 @adapters.command()
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@_with_dtype
 @with_store
-def merge(name: str, out: Path, settings: Settings) -> None:
+def merge(name: str, out: Path, dtype: Dtype | None, settings: Settings) -> None:
     """Write the base model with the adapter in it, as a whole model."""
-    _export(name, out, True, settings)
+    _merge(name, out, dtype, settings)
 
 
-def _export(name: str, out: Path, merged: bool, settings: Settings) -> None:
+def _merge(name: str, out: Path, dtype: Dtype | None, settings: Settings) -> None:
+    from finetune import merging
+
+    kind = dtype or "float32"
+    off = merging.merge(_files(name, settings), settings.cache_dir, out, kind)
+    click.echo(
+        f"{name} is written to {out} in {kind}: its logits are within {off:.2g} of base and adapter", err=True
+    )
+
+
+def _files(name: str, settings: Settings) -> Path:
+    """The folder of an adapter. Raises ``UserError`` if there is none."""
     with opened(settings) as store:
         row = _row(store, name)
     if not _is_there(row):
         raise UserError(
             f"The files of '{name}' are missing: {row.path}. Restore them, or delete the adapter."
         )
-    from finetune import adapters as files
-
-    if merged:
-        files.merge(Path(row.path), settings.cache_dir, out, settings.dtype)
-    else:
-        files.export(Path(row.path), out)
-    click.echo(f"{name} is written to {out}", err=True)
+    return Path(row.path)
 
 
 def _row(store: Store, name: str) -> AdapterRow:

@@ -42,9 +42,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("session", required=False)
-@click.option("--with", "given", metavar="ADAPTER|MODEL", help="Through what the agents answer instead.")
+@click.option(
+    "--with",
+    "given",
+    metavar="ADAPTER|MODEL",
+    help="Through what the agents answer instead; with --seeds also several (A,B), as of several trainings.",
+)
 @click.option(
     "--agents", default="", metavar="NAME,…", help="These agents only (default: all it is made for)."
+)
+@click.option(
+    "--seeds",
+    "runs",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Run both so often, with a seed each, and tell how far the runs lie apart.",
 )
 @click.option("--afresh", is_flag=True, help="Run the society again without it, too.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="Stop a society that costs more.")
@@ -57,6 +70,7 @@ def compare(
     session: str | None,
     given: str | None,
     agents: str,
+    runs: int,
     afresh: bool,
     budget: float | None,
     name: str | None,
@@ -89,6 +103,7 @@ def compare(
                 given,
                 seats=named,
                 afresh=afresh,
+                runs=runs,
                 budget=budget,
                 command=command_line(),
             )

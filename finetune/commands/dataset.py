@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import tempfile
@@ -12,20 +13,24 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from finetune import making, publishing
+from finetune import datasets, making, publishing, reference
 from finetune.commands import choosing
 from finetune.commands.choosing import with_raters, with_selection
 from finetune.commands.telling import print_card, print_forward, print_group, print_services
 from finetune.comparisons import Choice
 from finetune.datasets import Card, Dataset
-from finetune.formats import FORMATS, Pairing
+from finetune.formats import FORMATS
+from finetune.groups import Group
 from finetune.making import Selection
+from finetune.rows import Pairing
 from sandbox.commands.console import (
     POSITIVE,
     again,
     counted,
+    name_column,
     opened,
     print_json,
+    print_table,
     safe,
     short,
     sure,
@@ -149,8 +154,9 @@ def list_datasets(as_json: bool, settings: Settings) -> None:
         console.print("No datasets yet. Build one with: sandbox dataset build last --name NAME")
         return
     table = Table(pad_edge=False)
-    for column in ("dataset", "groups", "held out", "sessions", "adapters", "made", "state"):
-        table.add_column(column)
+    name_column(table, "dataset", [row.name for row in rows])
+    for column in ("groups", "held out", "sessions", "adapters", "made", "state"):
+        table.add_column(column, overflow="fold")
     for row in rows:
         card = Card.model_validate_json(row.card)
         adapters = [adapter.name for adapter in trained[row.digest]]
@@ -169,7 +175,7 @@ def list_datasets(as_json: bool, settings: Settings) -> None:
             safe("flagged" if row.flagged else "", "bold red"),
         )
     if not as_json:
-        console.print(table)
+        print_table(console, table)
 
 
 @dataset.command()
@@ -180,32 +186,41 @@ def list_datasets(as_json: bool, settings: Settings) -> None:
 @with_store
 def show(name: str, row: int | None, limit: int, as_json: bool, settings: Settings) -> None:
     """What a dataset holds."""
-    found = making.find(settings, name)
-    groups = [*found.parts.train, *found.parts.heldout]
-    if row is not None and row > len(groups):
-        raise UserError(f"The dataset {found.card.name} has the rows 1 to {len(groups)}.")
-    chosen = list(enumerate(groups, 1))[slice(row - 1, row) if row else slice(0, limit)]
+    folder = making.folder_of(settings, name)
+    chosen: list[tuple[int, Group]] = []
+    if row is not None:
+        card = datasets.read_card(folder)
+        chosen = [(row, datasets.read_row(folder, row))]
+    else:
+        numbers = itertools.count(1)
+
+        def take(_: str, group: Group) -> None:
+            number = next(numbers)
+            if number <= limit:
+                chosen.append((number, group))
+
+        card = datasets.check(folder, take)
     with opened(settings) as store:
-        record = lineage.dataset(store.database, found.card.name)
-        flagged = record.flagged if record and record.digest == found.card.digest else None
+        record = lineage.dataset(store.database, card.name)
+        flagged = record.flagged if record and record.digest == card.digest else None
         if as_json:
-            print_json(found.card.model_dump(mode="json") | {"flagged": flagged})
+            print_json(card.model_dump(mode="json") | {"flagged": flagged})
             for place, group in chosen:
                 print_json({"row": place, "id": group.id, **group.model_dump(mode="json")})
             return
         console = terminal()
         if row is not None:
-            print_group(row, groups[row - 1])
-            print_forward(store, found.card.digest)
+            print_group(*chosen[0])
+            print_forward(store, card.digest)
             return
-        print_card(found.card)
+        print_card(card)
         if flagged:
             console.print(safe(f"flagged: {flagged}", "bold red"))
     for place, group in chosen:
         console.print(short(f"{place:>5} {group.kind}: {group.question}", console.width))
-    if groups:
+    if card.report.train:
         console.print(
-            f"\nOne row in full: {again(f'dataset show {found.card.name} --row N')}",
+            f"\nOne row in full: {again(f'dataset show {card.name} --row N')}",
             style="dim",
             markup=False,
         )
@@ -296,6 +311,10 @@ def export(
         with writing(out) as file:
             count = publishing.export(found, form, part, Pairing(margin=margin), file, names=names)
     click.echo(f"{counted(count, 'row')} of {form} written to {out}", err=True)
+    if form == "reference" and (unit := reference.unit_of(publishing.chosen(found, part))) > 1:
+        click.echo(
+            f"Its scores are {unit} times the ratings: multiply its --rating_scale by {unit}.", err=True
+        )
 
 
 @dataset.command()

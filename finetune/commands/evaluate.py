@@ -33,8 +33,10 @@ from sandbox.commands.console import (
     STOPPED,
     again,
     counted,
+    name_column,
     opened,
     print_json,
+    print_table,
     safe,
     sure,
     terminal,
@@ -174,7 +176,8 @@ def list_evaluations(as_json: bool, settings: Settings) -> None:
         terminal().print("No evaluations yet. Begin with: sandbox evaluate local/smollm2 --suite truthfulqa")
         return
     table = Table(pad_edge=False)
-    for column in ("evaluation", "begun", "state", "models", "suites"):
+    name_column(table, "evaluation", [row.name for row in rows])
+    for column in ("begun", "state", "models", "suites"):
         table.add_column(column, overflow="fold")
     for row in rows:
         plan = Plan.model_validate_json(row.plan)
@@ -189,7 +192,7 @@ def list_evaluations(as_json: bool, settings: Settings) -> None:
             safe(", ".join(suite.name for suite in plan.suites)),
         )
     if not as_json:
-        terminal().print(table)
+        print_table(terminal(), table)
 
 
 @evaluations.command()

@@ -25,8 +25,10 @@ from sandbox.blueprint import read_society
 from sandbox.commands.console import (
     STOPPED,
     again,
+    name_column,
     opened,
     print_json,
+    print_table,
     safe,
     sure,
     terminal,
@@ -148,7 +150,8 @@ def list_loops(as_json: bool, settings: Settings) -> None:
         terminal().print("No loops yet. Begin with: sandbox loop village")
         return
     table = Table(pad_edge=False)
-    for column in ("loop", "state", "society", "trains", "adapters", "sessions"):
+    name_column(table, "loop", [state.loop.name for state in found])
+    for column in ("state", "society", "trains", "adapters", "sessions"):
         table.add_column(column, overflow="fold")
     for state in found:
         made = sum(bool(step.adapter) for step in state.steps)
@@ -160,7 +163,7 @@ def list_loops(as_json: bool, settings: Settings) -> None:
             f"{made} of {state.loop.iterations}",
             safe(", ".join(step.session for step in state.steps)),
         )
-    terminal().print(table)
+    print_table(terminal(), table)
 
 
 @loops.command()

@@ -114,6 +114,8 @@ def print_report(report: Any) -> None:
         console.print(_table(report, suite))
     for finding in report.findings:
         console.print(safe(finding), soft_wrap=True)
+    for one in report.by_run:
+        console.print(safe(one.told()), soft_wrap=True)
     for one in report.monitored:
         for warning in one.warnings:
             console.print(safe(f"! {one.model}: {warning}", "yellow"), soft_wrap=True)

@@ -7,6 +7,7 @@ from rich.table import Table
 from finetune.datasets import Card
 from finetune.groups import Group
 from finetune.selecting import Report
+from sandbox.agreement import LEAST
 from sandbox.commands.console import counted, number, safe, terminal
 from sandbox.running import Store
 from sandbox.store import lineage
@@ -44,14 +45,27 @@ def print_card(card: Card) -> None:
     for who, agreed in report.agreement.items():
         if agreed.alpha is None:
             continue
-        within = "" if agreed.low is None else f" (95 %: {agreed.low:.2f} to {agreed.high:.2f})"
+        few = f" (no interval: fewer than {LEAST} questions)"
+        within = few if agreed.low is None else f" (95 %: {agreed.low:.2f} to {agreed.high:.2f})"
         console.print(
             safe(
                 f"agreement, {who}: alpha {agreed.alpha:.2f}{within} over {counted(agreed.units, 'message')}"
             )
         )
     for reason, count in report.dropped.items():
-        console.print(safe(f"left out: {count} {reason}", "dim"))
+        console.print(safe(f"left out: {_so_many(count, reason)}", "dim"))
+
+
+def _so_many(count: int, reason: str) -> str:
+    """A count with what it counts: of one, "1 row that …" instead of "1 rows that …"."""
+    first, gap, rest = reason.partition(" ")
+    if count == 1:
+        owned = first.endswith("s'")
+        first = f"{first[:-2]}'s" if owned else first.removesuffix("s") if first in _SEVERAL else first
+    return f"{count:,} {first}{gap}{rest}"
+
+
+_SEVERAL = ("rows", "groups", "candidates", "ratings", "interactions", "messages", "critiques")
 
 
 def print_group(place: int, group: Group) -> None:

@@ -13,6 +13,7 @@ from finetune import making
 from finetune.commands.progress import shown
 from finetune.commands.training_options import with_training
 from finetune.datasets import require_name
+from finetune.pairwise import interval_of
 from finetune.settings import TrainingOptions
 from sandbox.commands.console import (
     STOPPED,
@@ -121,7 +122,7 @@ def _tell(card: Any, out: Path, adapters: Path) -> None:
     if not card.options.patience and metrics.steps < (most := card.options.max_steps or 0):
         console.print(f"fewer steps than {most}: the groups were gone through; for more, raise --epochs")
     for why, count in metrics.dropped.items():
-        console.print(safe(f"left out: {count} groups: {why}"))
+        console.print(safe(f"left out: {why} ({count})"))
     if metrics.cut:
         console.print(f"cut short: {metrics.cut} replies that did not fit into the window")
     if metrics.sharing.startswith("apart"):
@@ -129,10 +130,7 @@ def _tell(card: Any, out: Path, adapters: Path) -> None:
     if metrics.before and metrics.after:
         console.print("held-out pairs whose better reply is the likelier one (95 % interval):")
         for when, found in (("before", metrics.before), ("after", metrics.after)):
-            console.print(
-                f"  {when:<7}{found.accuracy:.3f} ({found.low:.3f} to {found.high:.3f}) "
-                f"of {found.pairs} pairs"
-            )
+            console.print(f"  {when:<7}{found.accuracy:.3f} ({interval_of(found)}) of {found.pairs} pairs")
     console.print(safe(f"saved in {out}"))
     if out.parent != adapters:
         console.print(f"To seat it, copy it to {adapters / card.name}.", markup=False, soft_wrap=True)

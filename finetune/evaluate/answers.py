@@ -14,10 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from finetune import formats
-from finetune.datasets import read_rows
+from finetune import formats, rows
 from finetune.evaluate.items import Item, Metric, Scores, Source, digest, identify, unique
-from finetune.formats import Pairing
+from finetune.reading import read_rows
+from finetune.rows import Pairing
 from sandbox.asking import to_observe
 from sandbox.errors import SandboxError, UserError, first_cause
 from sandbox.exchange import ChatMessage, Failure, Outcome, Reply, Request, Sampling
@@ -122,7 +122,7 @@ def _pairs(path: Path) -> Iterable[tuple[Asked, str]]:
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     for group in formats.read("hh-rlhf", read_rows(path), Pairing()):
-        asked = Asked(group.chat(), formats.plain(group.prompt), group.question)
+        asked = Asked(group.chat(), rows.plain(group.prompt), group.question)
         yield asked, group.rated[-1].text
 
 

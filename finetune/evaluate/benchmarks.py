@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.datasets import read_rows
+from finetune.reading import read_rows
 from sandbox.errors import UserError
 
 Row = dict[str, Any]

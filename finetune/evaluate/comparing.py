@@ -14,11 +14,14 @@ from finetune.evaluate import societies
 from finetune.evaluate.items import UNSEEN, normal
 from finetune.evaluate.plan import Plan
 from finetune.evaluate.provenance import seen, versions
+from finetune.evaluate.replicates import item_of, label_of
 from sandbox.errors import UserError
 from sandbox.models.catalog import require_adapters
 from sandbox.models.spec import base_of, parse
 from sandbox.progress import fold
 from sandbox.running import Store
+from sandbox.schedule import Schedule
+from sandbox.seeds import derive
 from sandbox.settings import Settings
 from sandbox.society import Society
 from sandbox.store import evaluations, sessions
@@ -43,23 +46,31 @@ def prepare(
     *,
     seats: Sequence[str] = (),
     afresh: bool = False,
+    runs: int = 1,
     budget: float | None = None,
     command: str = "",
 ) -> tuple[Plan, list[Society]]:
     """What is to be compared, and the societies that are yet to run: the plan's last sessions have no key.
 
     The stored session itself is the one without, if it is what its society and seed make; else, or
-    ``afresh``, it is run again. Raises ``UserError``.
+    ``afresh``, it is run again. With several ``runs`` both are run with further seeds, which follow from the
+    society's. ``given`` may be several adapters, as those of several trainings: the runs take turns.
+
+    Raises ``UserError``.
     """
+    many = [name for name in given.split(",") if name]
+    if len(many) > runs:
+        raise UserError(f"{len(many)} adapters take as many runs at least: --seeds {len(many)}")
     row = sessions.find(store.database, reference)
     events = societies.events(store, row.key)
     progress = fold(events)
     if not progress.rounds_done:
         raise UserError(f"No round of {row.key} is done. Go on with it first: sandbox resume {row.key}")
-    model, base = model_of(settings, given)
+    models = [model_of(settings, name) for name in many]
+    model, base = models[0]
     before = progress.society.model_copy(update={"seed": progress.seed, "rounds": progress.rounds_done})
     after = societies.speaking(before, model, base, seats)
-    require_adapters(settings, after.models())
+    require_adapters(settings, [name for other, _ in models for name in (*after.models(), other)])
     if not (changed := _changed(before, after)):
         raise UserError(
             f"The agents of {row.key} speak through {model} already: nothing to compare. Name a session "
@@ -71,8 +82,10 @@ def prepare(
         notes.append(
             f"People took part in {row.key}, or it was changed on its way, so it was run again without that."
         )
-    known, told = seen(store, [model])
+    known, told = seen(store, [name for name, _ in models])
+    further = [before.model_copy(update={"seed": derive(before.seed, "run", n)}) for n in range(2, runs + 1)]
     asked = Counter(normal(record.question) for record in societies.in_rounds(events, before.rounds))
+    asked.update(normal(text) for society in further for text in _asked(society))
     unseen = {question: times for question, times in asked.items() if question not in known}
     if trained := len(asked) - len(unseen):
         notes.append(
@@ -86,7 +99,34 @@ def prepare(
     kept = (row.key,) if reused else ()
     options = plan.options.model_copy(update={"budget": budget})
     plan = plan.model_copy(update={"versions": versions(), "stored": kept, "options": options})
-    return plan, [*([] if reused else [before]), after]
+    to_run = [*([] if reused else [before]), after]
+    for run, seeded in enumerate(further, 1):
+        other, its_base = models[run % len(models)]
+        to_run += [seeded, societies.speaking(seeded, other, its_base, seats)]
+    return (plan if runs == 1 else _repeated(plan, runs, many)), to_run
+
+
+def _repeated(plan: Plan, runs: int, adapters: Sequence[str]) -> Plan:
+    """A plan whose societies run several times."""
+    notes = [note for note in plan.notes if note != societies.CAVEAT]
+    turns = f" Runs take turns with {', '.join(adapters)}." if len(adapters) > 1 else ""
+    notes.append(
+        f"{runs} runs with a seed each.{turns} Intervals of the tables tell of chance in the questions; what "
+        "is told by run tells of chance in the runs."
+    )
+    labels = {label_of(label, n): "" for n in range(2, runs + 1) for label in plan.sessions}
+    suites = [
+        suite.model_copy(update={"items": suite.items * (1 if suite.name == UNSEEN else runs)})
+        for suite in plan.suites
+    ]
+    return plan.model_copy(
+        update={
+            "runs": runs,
+            "sessions": plan.sessions | labels,
+            "suites": tuple(suites),
+            "notes": tuple(notes),
+        }
+    )
 
 
 def create(store: Store, name: str, plan: Plan, to_run: Sequence[Society]) -> EvaluationRow:
@@ -106,12 +146,25 @@ def carry_out(store: Store, row: EvaluationRow, run: societies.Run) -> bool:
             return False
     *_, newest = plan.sessions.values()
     rounds = fold(societies.events(store, newest)).society.rounds
-    for label, key in plan.sessions.items():
-        events = societies.events(store, key)
-        society = fold(events).society.model_copy(update={"rounds": rounds})
-        evaluations.add(store.database, row, societies.measured(events, label, society, plan.unseen))
+    for number in range(1, plan.runs + 1):
+        for label in plan.options.models if plan.runs > 1 else plan.sessions:
+            events = societies.events(store, plan.sessions[label_of(label, number)])
+            society = fold(events).society.model_copy(update={"rounds": rounds})
+            found = societies.measured(events, label, society, plan.unseen)
+            found = [one._replace(item=item_of(one.item, number)) for one in found]
+            evaluations.add(store.database, row, found)
     evaluations.finish(store.database, row)
     return True
+
+
+def _asked(society: Society) -> list[str]:
+    """What a society will be asked in its rounds."""
+    schedule = Schedule(society, society.seed)
+    return [
+        society.questions[assignment.question].text
+        for round in range(1, society.rounds + 1)
+        for assignment in schedule.assignments(round)
+    ]
 
 
 def _changed(before: Society, after: Society) -> list[str]:

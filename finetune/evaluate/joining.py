@@ -57,7 +57,12 @@ def joined(store: Store, names: Sequence[str]) -> Report:
             "options": first.plan.options.model_copy(update={"models": models, "limit": None}),
             "suites": tuple(counted),
             "command": "",
-            "sessions": {p.called[label]: key for p in parts for label, key in p.plan.sessions.items()},
+            "sessions": {
+                p.called[label]: key
+                for p in parts
+                for label, key in p.plan.sessions.items()
+                if label in p.called
+            },
             "lineage": (),
             "digests": {name: digest for part in parts for name, digest in part.plan.digests.items()},
             "notes": tuple(dict.fromkeys(note for part in parts for note in _notes(part))),

@@ -77,7 +77,8 @@ class Plan(_Part):
     Where societies are compared, ``sessions`` maps the label of each, which stands for a model, to its key;
     ``raters`` are the models that rate in them; ``stored`` are those keys that were there before, and are not
     gone on with; ``unseen`` are the questions (as ``items.normal`` has them) that the adapter was not trained
-    on, where it was on others; ``lineage`` is that of a loop.
+    on, where it was on others; ``runs`` is how often the societies run, with a seed each; ``lineage`` is that
+    of a loop.
     """
 
     options: Options
@@ -87,6 +88,7 @@ class Plan(_Part):
     raters: tuple[str, ...] = ()
     stored: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    runs: int = Field(default=1, ge=1)
     lineage: tuple[Step, ...] = ()
     digests: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)

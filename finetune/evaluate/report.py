@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from finetune.evaluate.items import ALPHA, UNSEEN
 from finetune.evaluate.plan import Figure, Plan
+from finetune.evaluate.replicates import ByRun, by_run
 from finetune.evaluate.statistics import RESAMPLES, Difference, Estimate, difference, estimate, holm
-from sandbox.agreement import agreement
-from sandbox.bootstrap import LEAST
+from sandbox.agreement import LEAST, agreement
 from sandbox.figures import Figures, tables, verdict
 from sandbox.models.spec import base_of, parse
 from sandbox.monitored import Monitors
@@ -99,6 +99,7 @@ class Report(_Part):
     notes: tuple[str, ...]
     examples: tuple[Example, ...]
     monitored: tuple[Monitored, ...] = ()
+    by_run: tuple[ByRun, ...] = ()
 
     def of(self, suite: str, metric: str) -> list[Cell]:
         """The cells of a metric, by model in order."""
@@ -141,9 +142,10 @@ def make(
             for model in (first, *others):
                 values = by_cell.get((suite.name, figure.name, model), {})
                 if figure.name == ALPHA:
-                    found = _alpha(by_cell, suite.name, model, seed)
+                    found = _alpha(by_cell, suite.name, model, seed, clusters[suite.name])
                 else:
-                    found = estimate([values[item] for item in sorted(values)], seed)
+                    asked = [clusters[suite.name].get(item, item) for item in sorted(values)]
+                    found = estimate([values[item] for item in sorted(values)], seed, asked)
                 if (
                     model != first
                     and (change := difference(base, values, seed, clusters[suite.name])) is not None
@@ -165,8 +167,9 @@ def make(
         plan=plan,
         cells=tuple(cells),
         findings=tuple(_findings(cells, figures, first)),
-        notes=(*plan.notes, *_notes(plan, measured)),
+        notes=(*plan.notes, *_notes(plan, measured), *_few(by_cell, clusters)),
         examples=tuple(_examples(plan, measured)),
+        by_run=tuple(by_run(plan, by_cell)),
         monitored=tuple(
             Monitored(
                 model=model,
@@ -181,17 +184,22 @@ def make(
 
 
 def _alpha(
-    by_cell: Mapping[tuple[str, str, str], Mapping[str, float | None]], suite: str, model: str, seed: int
+    by_cell: Mapping[tuple[str, str, str], Mapping[str, float | None]],
+    suite: str,
+    model: str,
+    seed: int,
+    clusters: Mapping[str, str],
 ) -> Estimate | None:
     """How far a judge agrees with people, on the messages that it could rate."""
     judge = by_cell.get((suite, "judge", model), {})
     people = by_cell.get((suite, "people", model), {})
-    units = [
-        {"judge": float(round(value)), "people": float(round(known))}
+    units = {
+        item: {"judge": float(round(value)), "people": float(round(known))}
         for item, value in sorted(judge.items())
         if value is not None and (known := people.get(item)) is not None
-    ]
-    found = agreement(units, resamples=RESAMPLES, seed=seed)
+    }
+    asked = [clusters.get(item, item) for item in units]
+    found = agreement(list(units.values()), asked, resamples=RESAMPLES, seed=seed)
     return None if found.alpha is None else Estimate(found.alpha, found.low, found.high, found.units)
 
 
@@ -249,6 +257,22 @@ def _notes(plan: Plan, measured: Sequence[Measured]) -> list[str]:
             "Scripted models rate by the seed and do not read: their ratings show the way, and no difference."
         )
     return notes
+
+
+def _few(
+    by_cell: Mapping[tuple[str, str, str], Mapping[str, float | None]], clusters: Mapping[str, dict[str, str]]
+) -> list[str]:
+    """Why a suite's figures have no intervals."""
+    told = []
+    for suite, questions in clusters.items():
+        items = {item for (name, _, _), values in by_cell.items() if name == suite for item in values}
+        count = len({questions.get(item, item) for item in items})
+        if items and count < LEAST:
+            told.append(
+                f"{suite}: its {len(items)} items are about {count} questions, which are drawn together. "
+                f"No interval is given for fewer than {LEAST}."
+            )
+    return told
 
 
 def _examples(plan: Plan, measured: Sequence[Measured]) -> list[Example]:

@@ -191,11 +191,16 @@ def events(store: Store, key: str) -> list[ev.Event]:
 
 
 def monitored(store: Store, plan: Plan) -> dict[str, Monitors]:
-    """What monitors find in the sessions of a plan, by label; sessions that are gone are left out."""
-    found = {}
-    for label, key in plan.sessions.items():
+    """What monitors find in the sessions of a plan, by label; of several runs the first.
+
+    Sessions that are gone are left out.
+    """
+    found: dict[str, Monitors] = {}
+    if not plan.sessions:
+        return found
+    for label in plan.options.models:
         try:
-            found[label] = monitor(events(store, key))
+            found[label] = monitor(events(store, plan.sessions[label]))
         except SessionError:
             continue
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sandbox.bootstrap import LEAST
+from sandbox.agreement import LEAST
 
 RESAMPLES = 2000
 FLIPS = 9999
@@ -41,11 +41,22 @@ class Difference(NamedTuple):
     adjusted: float | None = None
 
 
-def estimate(values: Sequence[float | None], seed: int = 0) -> Estimate | None:
-    """The mean of the values that there are; None if there are none."""
+def estimate(
+    values: Sequence[float | None], seed: int = 0, clusters: Sequence[str] | None = None
+) -> Estimate | None:
+    """The mean of the values that there are; None if there are none.
+
+    Values of one of the ``clusters`` (as those about one question) are drawn together.
+    """
     known = [value for value in values if value is not None]
     if not known:
         return None
+    by_cluster: dict[str, list[float]] = {}
+    for value, cluster in zip(values, clusters or (), strict=False):
+        if value is not None:
+            by_cluster.setdefault(cluster, []).append(value)
+    if clusters and len(by_cluster) < len(known):
+        return Estimate(sum(known) / len(known), *_by_cluster(list(by_cluster.values()), seed), len(known))
     is_proportion = len(known) >= LEAST and set(known) <= {0.0, 1.0}
     low, high = _wilson(int(sum(known)), len(known)) if is_proportion else _interval(known, seed)
     return Estimate(sum(known) / len(known), low, high, len(known))
@@ -115,6 +126,14 @@ def _interval(values: Sequence[float], seed: int) -> tuple[float | None, float |
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def _by_cluster(values: Sequence[Sequence[float]], seed: int) -> tuple[float | None, float | None]:
+    """The interval of a mean by cluster; of a proportion that is 0 or 1, Wilson's, as of so many clusters."""
+    same = {one for some in values for one in some}
+    if len(values) >= LEAST and same in ({0.0}, {1.0}):
+        return _wilson(len(values) * int(same.pop()), len(values))
+    return _clustered([sum(some) for some in values], [len(some) for some in values], seed)
 
 
 def _clustered(sums: Sequence[float], sizes: Sequence[int], seed: int) -> tuple[float | None, float | None]:

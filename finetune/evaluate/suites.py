@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune import formats
-from finetune.datasets import read_rows
 from finetune.evaluate import benchmarks, people, standard
 from finetune.evaluate.answers import AnswerSuite, adversarial_suite, question_suite
 from finetune.evaluate.items import ChoiceSuite
@@ -15,9 +14,10 @@ from finetune.evaluate.pairs import PairSuite
 from finetune.evaluate.people import PeopleSuite
 from finetune.evaluate.plan import Options
 from finetune.evaluate.standard import Kind
-from finetune.formats import Pairing
 from finetune.groups import Group
 from finetune.making import find
+from finetune.reading import read_rows
+from finetune.rows import Pairing
 from sandbox.errors import UserError
 from sandbox.running import Store
 from sandbox.settings import Settings

@@ -11,13 +11,16 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
 from sandbox.running import Store, calm_collector
@@ -102,6 +105,18 @@ def change(before: float | None, after: float | None) -> str:
 def terminal(*, to_stderr: bool = False) -> Console:
     """The console. Rich honours NO_COLOR and leaves out styles where the output is no terminal."""
     return Console(stderr=to_stderr, highlight=False, soft_wrap=False)
+
+
+def name_column(table: Table, title: str, names: Iterable[str]) -> None:
+    """Add a column of names: they are kept whole, to be copied, however wide the others are."""
+    shown = [printable(name) for name in names]
+    table.add_column(title, no_wrap=True, min_width=max((cell_len(name) for name in shown), default=None))
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table, wider than the terminal if its names would not be whole otherwise."""
+    least = Measurement.get(console, console.options, table).minimum
+    console.print(table, width=max(console.width, least), crop=False, no_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -19,8 +19,10 @@ from sandbox.commands.console import (
     STOPPED,
     again,
     counted,
+    name_column,
     opened,
     print_json,
+    print_table,
     safe,
     short,
     sure,
@@ -62,8 +64,9 @@ def list_sessions(limit: int, as_json: bool, settings: Settings) -> None:
         console.print("No sessions yet. Start one with: sandbox run scripted")
         return
     table = Table(pad_edge=False)
-    for name in ("session", "status", "round", "events", "seed", "started", "from"):
-        table.add_column(name, no_wrap=name in ("session", "status"))
+    name_column(table, "session", [row.key for row in rows])
+    for name in ("status", "round", "events", "seed", "started", "from"):
+        table.add_column(name, no_wrap=name == "status")
     for row in rows:
         table.add_row(
             Text(row.key),
@@ -74,7 +77,7 @@ def list_sessions(limit: int, as_json: bool, settings: Settings) -> None:
             f"{row.created:%Y-%m-%d %H:%M}",
             Text(f"{row.parent} @{row.parent_seq}" if row.parent else ""),
         )
-    console.print(table)
+    print_table(console, table)
 
 
 @sessions.command()

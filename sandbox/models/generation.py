@@ -10,8 +10,7 @@ thread or event loop.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from sandbox.models.guides import Guide
+from sandbox.models.mixing import batches, speaking_through
 from sandbox.models.scales import Longer
 
 TOP_K = 64
@@ -76,7 +76,13 @@ class Row:
 
 
 def generate(model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
-    """Generate for all ``rows`` at once, filling them in. Left-padded; one forward pass a token."""
+    """Generate for all ``rows``, filling them in: at once, but for those whose adapters must be alone."""
+    for batch in batches(model, rows):
+        _generate(model, tokenizer, batch)
+
+
+def _generate(model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
+    """Generate for one batch. Left-padded; one forward pass a token."""
     device = model.device
     longest = max(len(row.prompt) for row in rows)
     pad = tokenizer.pad_token_id
@@ -86,7 +92,7 @@ def generate(model: Any, tokenizer: Any, rows: Sequence[Row]) -> None:
         ids[index, longest - len(row.prompt) :] = torch.tensor(row.prompt, dtype=torch.long)
         mask[index, longest - len(row.prompt) :] = 1
     ends = end_tokens(model, tokenizer)
-    with torch.inference_mode(), _speaking_through(model, rows) as adapters:
+    with torch.inference_mode(), speaking_through(model, rows) as adapters:
         model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
@@ -143,8 +149,8 @@ def score(model: Any, tokenizer: Any, rows: Sequence[ScoreRow]) -> None:
         size = max(sum(len(row) <= SCORED_AT_ONCE // (n + 1) for n, row in enumerate(waiting)), 1)
         batch = [row for row in waiting[:size] if not row.is_cancelled()]
         waiting = waiting[size:]
-        if batch:
-            _score(model, spelling, batch)
+        for alike in batches(model, batch):
+            _score(model, spelling, alike)
 
 
 def _score(model: Any, spelling: Spelling, rows: Sequence[ScoreRow]) -> None:
@@ -157,7 +163,7 @@ def _score(model: Any, spelling: Spelling, rows: Sequence[ScoreRow]) -> None:
     for index, tokens in enumerate(texts):  # padded on the right: what comes after changes nothing before it
         ids[index, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
         mask[index, : len(tokens)] = 1
-    with torch.inference_mode(), _speaking_through(model, rows) as adapters:
+    with torch.inference_mode(), speaking_through(model, rows) as adapters:
         logits = model(
             input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False, **adapters
         ).logits
@@ -232,25 +238,6 @@ class Spelling:
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
-
-
-@contextmanager
-def _speaking_through(model: Any, rows: Sequence[Row | ScoreRow]) -> Iterator[dict[str, Any]]:
-    """Have each row speak through its adapter, or through none; yields what ``generate`` is told of it.
-
-    A batch of one adapter is served by that adapter alone: mixing costs a quarter to a third more.
-    """
-    names = {row.adapter for row in rows}
-    if not hasattr(model, "peft_config"):  # no adapter was ever attached
-        yield {}
-    elif names == {""}:
-        with model.disable_adapter():
-            yield {}
-    elif len(names) == 1:
-        model.set_adapter(names.pop())
-        yield {}
-    else:
-        yield {"adapter_names": [row.adapter or "__base__" for row in rows]}
 
 
 class _Steering(LogitsProcessor):

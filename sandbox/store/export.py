@@ -73,14 +73,21 @@ def _table_rows(database: Database, key: str, what: What) -> Iterator[dict[str, 
     )
     with database.reading() as connection:
         for row in connection.execution_options(yield_per=_BATCH).execute(query).mappings():
-            yield {"session": key} | {name: value for name, value in row.items() if name != "session_id"}
+            kept = {_called(what, name): value for name, value in row.items() if name != "session_id"}
+            yield {"session": key} | kept
 
 
 def _columns(what: What) -> list[str]:
     if what == "events":
         return ["session", "epoch", "seq", "time", "event"]
     table: sa.Table = _TABLES[what].__table__  # type: ignore[attr-defined]
-    return ["session", *(column.name for column in table.columns if column.name != "session_id")]
+    kept = (column.name for column in table.columns if column.name != "session_id")
+    return ["session", *(_called(what, name) for name in kept)]
+
+
+def _called(what: What, column: str) -> str:
+    """What a column is called outside: an interaction is `interaction` in every table, so that they join."""
+    return "interaction" if (what, column) == ("interactions", "number") else column
 
 
 def _write_text(rows: Iterator[dict[str, Any]], form: Format, file: IO[str], columns: list[str]) -> int:
@@ -128,7 +135,7 @@ def _arrow_type(pa: Any, what: What, name: str) -> Any:
     table: sa.Table = _TABLES[what].__table__  # type: ignore[attr-defined]
     if name == "session":
         return pa.string()
-    kind = table.columns[name].type
+    kind = next(column.type for column in table.columns if _called(what, column.name) == name)
     if isinstance(kind, sa.Integer):
         return pa.int64()
     return pa.float64() if isinstance(kind, sa.Float) else pa.string()

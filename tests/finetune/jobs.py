@@ -8,7 +8,6 @@ from pathlib import Path
 from finetune import datasets
 from finetune.groups import Group
 from finetune.job import Job
-from finetune.selecting import Parts, report
 from finetune.settings import TrainingOptions
 
 
@@ -20,10 +19,9 @@ class Jobs:
 
     def dataset(self, name: str, train: list[Group], heldout: list[Group] | None = None) -> datasets.Dataset:
         """A dataset in the folder."""
-        parts = Parts(train, heldout or [])
         place = self.folder / "datasets" / name
         if not place.exists():
-            datasets.write(place, parts, report(parts, Counter()))
+            datasets.write(place, (train, heldout or []), Counter())
         return datasets.read(place)
 
     def job(

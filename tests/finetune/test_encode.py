@@ -99,3 +99,49 @@ def test_after_a_cue_it_goes_on_as_it_was_learnt() -> None:
     [learnt] = encode([tiny.group(ratings=(5,))], tokenizer, 256, chain=True).rows
     [measured] = encode([tiny.group(ratings=(5,))], tokenizer, 256, cue=BETTER).rows
     assert measured.query + measured.replies[0].tokens == learnt.query + learnt.replies[0].tokens
+
+
+def test_replies_that_are_alike_once_cut_are_no_pair() -> None:
+    """The best rated of them stays; what still differs does."""
+    tokenizer = tiny.tokenizer()
+    long = "wait " * 200
+    texts = (f"{long}first", f"{long}then", "no", f"{long}last")
+    group = tiny.group(
+        candidates=tuple(Candidate(text=t, rating=r) for t, r in zip(texts, (7, 5, 3, 1), strict=True))
+    )
+    found = encode([group], tokenizer, 100)
+    [row] = found.rows
+    assert row.ratings == [7, 3]
+    assert found.dropped == {"replies that are alike once cut": 2}
+    assert found.cut == 1
+    whole = encode([group], tokenizer, 2000)
+    assert (whole.rows[0].ratings, whole.dropped) == ([7, 3, 1], {})
+
+
+def test_what_is_alike_takes_no_place_of_what_is_not() -> None:
+    tokenizer = tiny.tokenizer()
+    long = "wait " * 200
+    texts = (f"{long}a", "yes", f"{long}b", f"{long}c", "no")
+    candidates = tuple(Candidate(text=text, rating=7 - place) for place, text in enumerate(texts))
+    for every in (False, True):
+        [row] = encode([tiny.group(candidates=candidates)], tokenizer, 100, every=every).rows
+        assert row.ratings == [7, 6, 3]
+
+
+def test_dpo_has_no_pair_of_what_is_alike() -> None:
+    from finetune.dpo import pairs_of
+
+    long = "wait " * 200
+    both = Candidate(text=f"{long}a", rating=7), Candidate(text=f"{long}b", rating=2)
+    group = tiny.group(candidates=both)
+    [row] = encode([group], tiny.tokenizer(), 100).rows
+    assert pairs_of(row) == []
+
+
+def test_a_chain_that_is_cut_does_not_teach_the_worse_answer() -> None:
+    tokenizer = tiny.tokenizer()
+    group = tiny.group(
+        candidates=(Candidate(text="be kind", rating=7), Candidate(text="take " * 200, rating=2))
+    )
+    [row] = encode([group], tokenizer, 128, chain=True).rows
+    assert tokenizer.decode(row.replies[0].tokens) == f"{BETTER} be kind<|im_end|>"

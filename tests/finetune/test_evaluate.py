@@ -23,8 +23,8 @@ from finetune.evaluate.likelihood import Scorer
 from finetune.evaluate.plan import Figure, Options, Plan, SuitePlan
 from finetune.evaluate.provenance import seen
 from finetune.evaluate.statistics import Difference, difference, estimate, holm
-from finetune.formats import Pairing
 from finetune.making import Selection
+from finetune.rows import Pairing
 from sandbox.cli import cli
 from sandbox.errors import BudgetExhausted, SandboxError, UserError
 from sandbox.exchange import Reply, Request

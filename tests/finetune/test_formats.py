@@ -12,9 +12,12 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune import datasets, formats
-from finetune.formats import FORMATS, Pairing
+from finetune import formats
+from finetune import rows as rows_of
+from finetune.formats import FORMATS
 from finetune.groups import Candidate, Group, Judgement, Turn
+from finetune.reading import read_rows
+from finetune.rows import Pairing
 from sandbox.errors import UserError
 
 HH = Path(__file__).parents[3] / "shared" / "data" / "hh_harmless_pairs.jsonl.gz"
@@ -66,7 +69,7 @@ def test_the_references_form_keeps_candidates_and_scores(groups: list[Group]) ->
     back = formats.read("reference", list(FORMATS["reference"].write(groups, P)), P)
     assert [told[1] for told in essence(back)] == [told[1] for told in essence(groups)]
     assert [group.prompt[0].content for group in back] == [
-        formats.plain(group.prompt) for group in groups if group.rated
+        rows_of.plain(group.prompt) for group in groups if group.rated
     ]
 
 
@@ -81,10 +84,10 @@ def test_pairs_with_scores_keep_what_differs(groups: list[Group]) -> None:
 
 def test_pairs_lie_apart_by_the_margin_and_equals_are_none() -> None:
     group = tiny.group(ratings=(7, 5, 5, 2))
-    assert [(b.rating, w.rating) for b, w in formats.pairs(group, Pairing())] == [
+    assert [(b.rating, w.rating) for b, w in rows_of.pairs(group, Pairing())] == [
         (7, 5), (7, 5), (7, 2), (5, 2), (5, 2)
     ]  # fmt: skip
-    assert [(b.rating, w.rating) for b, w in formats.pairs(group, Pairing(margin=3))] == [
+    assert [(b.rating, w.rating) for b, w in rows_of.pairs(group, Pairing(margin=3))] == [
         (7, 2), (5, 2), (5, 2)
     ]  # fmt: skip
 
@@ -119,7 +122,7 @@ def test_transcripts_are_compared_where_they_part() -> None:
     [
         ("reference", {"query": "q", "responses": ["a"]}, "'scores' is missing"),
         ("reference", {"query": "q", "responses": ["a", "b"], "scores": [1]}, "2 responses, 1 scores"),
-        ("reference", {"query": "q", "responses": ["a"], "scores": [99]}, "not on the scale"),
+        ("reference", {"query": "q", "responses": ["a", "a"], "scores": [1, 2]}, "two scores of the same"),
         ("reference", {"query": "q", "responses": ["a"], "scores": ["six"]}, "must be a number"),
         ("preference", {"prompt": "p", "chosen": "a", "rejected": None}, "a text or one message"),
         ("groups", {"prompt": []}, "Row 1"),
@@ -151,7 +154,7 @@ def test_files_are_read_in_all_their_dresses(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(json.dumps(rows), "utf-8")
     (tmp_path / "lines.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     for name in ("lines.jsonl", "list.json", "lines.jsonl.gz"):
-        assert list(datasets.read_rows(tmp_path / name)) == rows
+        assert list(read_rows(tmp_path / name)) == rows
 
 
 @pytest.mark.parametrize(
@@ -167,12 +170,12 @@ def test_files_are_read_in_all_their_dresses(tmp_path: Path) -> None:
 def test_what_is_no_file_of_rows_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "rows").write_bytes(content)
     with pytest.raises(UserError, match=words):
-        list(datasets.read_rows(tmp_path / "rows"))
+        list(read_rows(tmp_path / "rows"))
 
 
 @pytest.mark.skipif(not HH.is_file(), reason="shared/data/hh_harmless_pairs.jsonl.gz is not here")
 def test_real_transcripts_are_read_and_come_back() -> None:
-    groups = formats.read("hh-rlhf", datasets.read_rows(HH), P)
+    groups = formats.read("hh-rlhf", read_rows(HH), P)
     assert len(groups) == 1813
     assert sum(len(group.candidates) == 2 for group in groups) > 1800
     rows = list(FORMATS["hh-rlhf"].write(groups, P))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from finetune import formats
-from finetune.formats import Pairing
 from finetune.groups import Group
+from finetune.rows import Pairing
 from sandbox.errors import UserError
 
 P = Pairing()

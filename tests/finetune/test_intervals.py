@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from finetune.evaluate.statistics import difference, estimate
+from finetune.evaluate.statistics import Estimate, difference, estimate
 
 
 @pytest.mark.parametrize("share", [0.9, 0.98])
@@ -54,3 +54,31 @@ def test_questions_that_repeat_are_no_evidence_of_their_own() -> None:
                 apart += found.p < 0.05
     assert together <= 9
     assert apart > together
+
+
+def test_a_mean_of_questions_that_repeat_has_the_interval_of_the_questions() -> None:
+    chance = random.Random(5)
+    clusters = [str(n // 10) for n in range(200)]
+    effects = {cluster: chance.gauss(0, 1) for cluster in clusters}
+    values = [effects[cluster] + chance.gauss(0, 0.1) for cluster in clusters]
+    apart, together = estimate(values), estimate(values, 0, clusters)
+    assert apart is not None
+    assert together is not None
+    assert (apart.mean, apart.n) == (together.mean, together.n)
+    assert width(together) > 2 * width(apart)
+    few = estimate(values, 0, [str(n // 25) for n in range(200)])
+    assert few is not None
+    assert few.low is None
+
+
+def test_all_right_on_ten_questions_is_no_certainty() -> None:
+    found = estimate([1.0] * 100, 0, [str(n % 10) for n in range(100)])
+    assert found is not None
+    assert found.low == pytest.approx(0.722, abs=1e-3)  # Wilson's of 10 of 10
+    assert found.high == 1.0
+
+
+def width(found: Estimate) -> float:
+    assert found.low is not None
+    assert found.high is not None
+    return found.high - found.low

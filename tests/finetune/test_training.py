@@ -161,7 +161,7 @@ def test_a_loss_that_is_no_number_ends_it(jobs: Jobs, monkeypatch: pytest.Monkey
 
 def test_nothing_to_train_on_is_said(jobs: Jobs) -> None:
     long = tiny.group(prompt=(Turn(role="user", content="why " * 300),))
-    with pytest.raises(UserError, match="1 groups: the query fills the window"):
+    with pytest.raises(UserError, match="the query fills the window: 1"):
         training.train(jobs.job("long", [long]))
     unrated = tiny.group(candidates=(Candidate(text="a"),))
     with pytest.raises(UserError, match="no candidate is rated"):

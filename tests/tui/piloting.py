@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
+from serving import status, wait_for
 from textual.pilot import Pilot
 
 from tui.app import SandboxApp
@@ -28,6 +30,12 @@ async def running(
     app = SandboxApp(AppSettings(url=base, **settings), session, replay=replay)
     async with app.run_test(size=size, notifications=True) as pilot:
         yield pilot
+
+
+async def finished(client: httpx.Client, session: str) -> None:
+    """Run a session to its end."""
+    await asyncio.to_thread(client.post, f"/api/v1/sessions/{session}/start")
+    await asyncio.to_thread(wait_for, lambda: status(client, session) == "finished")
 
 
 async def until(condition: Callable[[], Any], seconds: float = 20) -> Any:

@@ -8,24 +8,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from piloting import NARROW, WIDE, running, screen, shows, until
+from piloting import NARROW, WIDE, finished, running, screen, shows, until
 from serving import Server, create, status, wait_for
-from textual.events import Key, Paste
 from textual.widgets import Input, Select, TextArea
 
 from sandbox.errors import UserError
 from tui import state
 from tui.app import check_keys
-from tui.screens.dialogs import RateMessage
 from tui.screens.live import LiveSociety
 from tui.screens.queue import QueueScreen
 from tui.screens.sessions import Sessions
 from tui.widgets.grid import SeatGrid
-
-
-async def finished(client: httpx.Client, session: str) -> None:
-    await asyncio.to_thread(client.post, f"/api/v1/sessions/{session}/start")
-    await asyncio.to_thread(wait_for, lambda: status(client, session) == "finished")
 
 
 async def test_sessions_are_made_started_paused_forked_and_deleted(base: str, client: httpx.Client) -> None:
@@ -268,107 +261,6 @@ async def test_a_skip_is_said_twice_and_escape_frees_the_keys(base: str, client:
         await until(lambda: not client.get(f"/api/v1/sessions/{session}/snapshot").json()["open"])
         events = client.get(f"/api/v1/sessions/{session}/events?limit=1000").text
         assert "abstained" in events
-
-
-async def test_a_person_talks_with_one_seat_or_all(base: str, client: httpx.Client) -> None:
-    session = create(client, seats="2x2", rounds=0)
-    async with running(base, session, person="Ann") as pilot:
-        await shows(pilot, "live")
-        await pilot.press("m")
-        await pilot.press(*"@B1 Hello", "enter")
-        await shows(pilot, "says to B1: Hello")
-        await until(lambda: not pilot.app.screen.query_one("#talk", TextArea).display)
-        await pilot.press("m")
-        await pilot.press(*"All of you", "enter")
-        await shows(pilot, "says to A1, A2, B1, B2: All of you")
-
-
-async def test_a_message_is_sent_once_however_often_enter_is_pressed(base: str, client: httpx.Client) -> None:
-    session = create(client, seats="2x2", rounds=0)
-    async with running(base, session, person="Ann") as pilot:
-        await shows(pilot, "live")
-        await pilot.press("m", *"Just once")
-        for _ in range(4):
-            pilot.app.screen.query_one("#talk", TextArea).post_message(Key("enter", "\r"))
-        await shows(pilot, "says to A1, A2, B1, B2: Just once")
-        await until(lambda: not pilot.app.screen.query_one("#talk", TextArea).display)
-        wait_for(lambda: not client.get(f"/api/v1/sessions/{session}/snapshot").json()["open"])
-        events = client.get(f"/api/v1/sessions/{session}/events", params={"limit": 1000}).json()["items"]
-        begun = [row["event"] for row in events if row["event"]["type"] == "interaction_started"]
-        assert [event["question"] for event in begun] == ["Just once"]
-        await pilot.press("m", "enter")
-        assert not pilot.app.screen.query_one("#talk", TextArea).display, "Enter on nothing closes it"
-
-
-@pytest.mark.parametrize("text", ["@B7 hi", "@B1,@B7 hi", "@b1 @nobody hi", "@B1", "@B1 \u200b"])
-async def test_a_message_to_nobody_known_is_not_sent_to_all(
-    base: str, client: httpx.Client, text: str
-) -> None:
-    session = create(client, seats="2x2", rounds=0)
-    async with running(base, session, person="Ann") as pilot:
-        await shows(pilot, "live")
-        await pilot.press("m")
-        talk = pilot.app.screen.query_one("#talk", TextArea)
-        talk.insert(text)
-        await pilot.press("enter")
-        await shows(pilot, "There is no seat" if "7" in text or "nobody" in text else "after the names")
-        assert talk.display
-        assert talk.text == text, "what was written stays"
-        talk.clear()
-        await pilot.press(*"@b1 hi", "enter")
-        await shows(pilot, "says to B1: hi")
-
-
-async def test_a_paste_comes_in_whole_or_not_at_all_and_that_is_said(base: str, client: httpx.Client) -> None:
-    session = create(client, seats="2x2", rounds=1)
-    await finished(client, session)
-    async with running(base, session, person="Ann") as pilot:
-        await shows(pilot, "live")
-        await pilot.press("m")
-        talk = pilot.app.screen.query_one("#talk", TextArea)
-        talk.post_message(Paste("one\ntwo\nthree"))
-        await until(lambda: talk.text == "one\ntwo\nthree")
-        await pilot.press("ctrl+j", *"four")
-        talk.post_message(Paste("x" * 100_000))
-        await shows(pilot, "Nothing was inserted")
-        assert talk.text == "one\ntwo\nthree\nfour"
-        await pilot.press("enter")
-        await until(lambda: not talk.display)
-        said = client.get(f"/api/v1/sessions/{session}/events", params={"limit": 1000}).json()["items"]
-        assert "one\ntwo\nthree\nfour" in [row["event"].get("question") for row in said]
-
-
-async def test_a_reason_is_pasted_in_one_line_and_a_rating_is_sent_once(
-    base: str, client: httpx.Client
-) -> None:
-    session = create(client, seats="2x2", rounds=1)
-    await finished(client, session)
-    async with running(base, session, person="Ann") as pilot:
-        await shows(pilot, "all rounds are done")
-        await pilot.press("slash")
-        await pilot.press(*"kind:said", "enter")
-        await pilot.press("tab", "up", "enter")
-        await shows(pilot, "revision of")
-        await pilot.press("v")
-        await shows(pilot, "Press a number")
-        await pilot.press("6")
-        reason = pilot.app.screen.query_one("#reason", Input)
-        reason.focus()
-        reason.post_message(Paste("kind\nand true\n"))
-        await until(lambda: reason.value == "kind and true")
-        reason.post_message(Paste("x" * 100_000))
-        await shows(pilot, "Nothing was inserted")
-        assert reason.value == "kind and true"
-        dialog = pilot.app.screen
-        assert isinstance(dialog, RateMessage)
-        for _ in range(3):
-            dialog.action_submit()
-        asked = {"rater": "Ann", "current": False}
-        rows = await until(
-            lambda: client.get(f"/api/v1/sessions/{session}/ratings", params=asked).json()["items"]
-        )
-        await shows(pilot, "Ann      alignment: 6 of 7")
-        assert [(row["value"], row["reason"]) for row in rows] == [(6, "kind and true")]
 
 
 async def test_a_session_is_played_again(base: str, client: httpx.Client) -> None:
