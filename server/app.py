@@ -23,6 +23,7 @@ from server import logs, sockets
 from server.errors import error_response
 from server.middleware import Guard, loopback_hosts
 from server.openai import errors as openai_errors
+from server.openai.once import Once
 from server.openai.routes import router as openai_router
 from server.routes import access, control, operations, pages, sessions
 from server.services import assemble
@@ -43,10 +44,12 @@ def create_app(
         calm_collector()
         services = assemble(settings, server, redact or redactor(), keyless=keyless)
         app.state.services = services
+        app.state.once = Once()
         await services.open()
         try:
             yield
         finally:
+            await app.state.once.close()
             await services.close()
 
     app = FastAPIOffline(  # the page of calls must come up without a network

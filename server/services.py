@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.embeddings import Embedder
@@ -16,7 +16,6 @@ from server.glances import Glances
 from server.hub import Hub
 from server.metrics import Metrics
 from server.monitoring import Monitoring
-from server.openai.once import Once
 from server.purse import Purses
 from server.resources import Resources
 from server.runs import Runs
@@ -36,7 +35,6 @@ class Services:
     glances: Glances
     monitoring: Monitoring
     embedders: dict[str, Embedder]
-    once: Once = field(default_factory=Once)
 
     @property
     def server(self) -> ServerSettings:
@@ -70,7 +68,6 @@ class Services:
 
     async def close(self) -> None:
         """Leave every session to be gone on with, and give everything back."""
-        await self.once.close()
         await self.wakeups.close()
         await self.runs.close()
         await self.parts.purses.close()

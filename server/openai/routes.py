@@ -16,7 +16,7 @@ from server.openai.asking import Asking, Wishes, asking, speaker
 from server.openai.chat import Chat
 from server.openai.completions import Completed
 from server.openai.errors import error_response
-from server.openai.once import HEADER
+from server.openai.once import HEADER, Once
 from server.openai.responses import Responded
 from server.openai.speaking import Emit, Speak, Spoken, ignore
 from server.openai.streaming import ClientGone, Format, Streamed, failure_of, unless_gone
@@ -132,7 +132,8 @@ async def _answer(
     stream: bool | None,
 ) -> Response:
     key, path = request.headers.get(HEADER), request.scope["path"]
-    speak = asked.services.once.speak(asked.who.actor, path, key, await request.body(), speak)
+    once: Once = request.app.state.once
+    speak = once.speak(asked.who.actor, path, key, await request.body(), speak)
     if stream:
         return Streamed(speak, form)
 
