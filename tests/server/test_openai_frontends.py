@@ -102,6 +102,9 @@ def test_a_rejected_draft_is_not_told_again() -> None:
     assert [message.content for message in read] == ["Why?", "A good answer.", f"Quoted:{SEPARATOR}mine"]
     assert answer_in("one\n\n--- revised ---\n\ntwo\n--- revised ---\nthree") == "three"
     assert answer_in(f"Only a draft.{SEPARATOR}") == "Only a draft."
+    assert answer_in("one\n \n\t--- revised --- \ntwo") == "two"
+    blank = "\n" * 300_000
+    assert answer_in(blank) == blank, "and takes no time by its square, which were minutes"
     assert answer_in("--- revised --- is a line of ours") == "--- revised --- is a line of ours"
 
 
