@@ -143,8 +143,15 @@ def test_a_database_from_before_is_brought_into_one_form(store: Store) -> None:
                 ),
                 {"digest": f"d{made}", "session": key, "person": person, "made": made},
             )
+        for person, flagged in ((NFD, "withdrawn"), (NFC, None)):
+            connection.execute(
+                sa.text("INSERT INTO dataset_sources VALUES ('d', :session, :person, :flagged)"),
+                {"session": key, "person": person, "flagged": flagged},
+            )
     store.database.migrate()
     with store.database.reading() as connection:
+        sources = connection.execute(sa.text("SELECT person, flagged FROM dataset_sources")).all()
+        assert [tuple(row) for row in sources] == [(NFC, "withdrawn")], "a mark is not lost"
         named = connection.execute(sa.text("SELECT person, digest FROM keys ORDER BY created")).all()
         assert [tuple(row) for row in named] == [(NFC, "d2"), ("Zo\u00eb", "d3")]
         roles = {row.step: row.role for row in connection.execute(sa.text("SELECT step, role FROM ratings"))}
