@@ -15,9 +15,15 @@ _MARKS = str.maketrans("", "", "\u200e\u200f")
 """The table of look-alikes sets signs that run from right to left between these."""
 
 
+_LONGEST = 1000
+
+
 def normal(name: str) -> str:
-    """``name`` in Unicode's NFC, the form in which names are stored and compared."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
+    """``name`` in Unicode's NFC, the form in which names are stored and compared.
+
+    What is far too long for a name stays as it is: the time grows with the square of a row of marks.
+    """
+    return name if name.isascii() or len(name) > _LONGEST else unicodedata.normalize("NFC", name)
 
 
 NormalName = Annotated[str, BeforeValidator(lambda name: normal(name) if isinstance(name, str) else name)]

@@ -59,7 +59,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def _replacing(target: Path, found: os.stat_result | None, mode: str) -> Iterator[IO[Any]]:
-    part = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.part")
+    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
     try:
         with _opened(part, mode, "x") as file:
             if found is not None:

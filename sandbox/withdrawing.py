@@ -7,6 +7,7 @@ their name wherever the log names them. What others said about it stays, except 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ def mentions(events: Iterable[ev.Event], person: str) -> list[str]:
                 place, words = str(event.interaction), event.question
             case _:
                 continue
-        if name.search(normal(words)):
+        if name.search(unicodedata.normalize("NFC", words)):
             found[place] = None
     return list(found)
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
@@ -31,6 +30,13 @@ _LOOK_S = 0.5
 """How often a call looks again that waits for holds of other processes."""
 
 
+class _Late(NamedTuple):
+    """What calls have cost, and the holds that they no longer need."""
+
+    cost: float = 0.0
+    holds: tuple[int, ...] = ()
+
+
 class Purses:
     """The budgets of all keys, as one process draws on them. ``changed`` is called when one has spent."""
 
@@ -40,8 +46,8 @@ class Purses:
         self._queues: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._settled: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
-        self._late_holds: set[asyncio.Future[float | None]] = set()
-        self._late: Counter[int] = Counter()
+        self._giving_back: set[asyncio.Future[float | None]] = set()
+        self._late: dict[int, _Late] = {}
 
     async def hold(self, key: int, amount: float) -> int | None:
         """Hold ``amount`` of a key's budget, in the order of asking. None if it has no budget.
@@ -52,6 +58,8 @@ class Purses:
         settled = self._settled.setdefault(key, asyncio.Event())
         async with queue:
             while True:
+                if key in self._late:
+                    await asyncio.shield(self.settle(key, None, 0.0))
                 settled.clear()
                 trying = asyncio.ensure_future(asyncio.to_thread(self._try_hold, key, amount))
                 try:
@@ -68,8 +76,8 @@ class Purses:
         """Settle a hold that nobody waits for any more."""
         if not done.cancelled() and done.exception() is None and (held := done.result()):
             task = asyncio.ensure_future(self.settle(key, held, 0.0))
-            self._late_holds.add(task)
-            task.add_done_callback(self._late_holds.discard)
+            self._giving_back.add(task)
+            task.add_done_callback(self._giving_back.discard)
 
     def turn(self, key: int) -> asyncio.Semaphore:
         """What a work of many calls waits for; to be entered."""
@@ -78,13 +86,15 @@ class Purses:
     async def settle(self, key: int, held: int | None, cost: float) -> float | None:
         """Give a hold back and book what the call cost. Returns what is left of the budget, if there is one.
 
-        What can't be booked while the database is away is booked with the next.
+        What can't be booked or given back while the database is away is with the next hold or settlement.
         """
-        owed, self._late[key] = cost + self._late[key], 0.0  # type: ignore[assignment]
+        late = self._late.pop(key, _Late())
+        owed = _Late(late.cost + cost, late.holds if held is None else (*late.holds, held))
         try:
-            left = await asyncio.to_thread(self._settle, key, held, owed)
+            left = await asyncio.to_thread(self._settle, key, owed)
         except StoreError as error:
-            self._late[key] += owed  # type: ignore[assignment]
+            more = self._late.get(key, _Late())  # another's, meanwhile
+            self._late[key] = _Late(owed.cost + more.cost, owed.holds + more.holds)
             log.warning("not_booked_yet", key=key, error=str(error))
             return None
         finally:
@@ -95,10 +105,9 @@ class Purses:
 
     async def close(self) -> None:
         """Book what is late."""
-        await asyncio.gather(*self._late_holds)
-        for key, owed in tuple(self._late.items()):
-            if owed:
-                await self.settle(key, None, 0.0)
+        await asyncio.gather(*self._giving_back)
+        for key in tuple(self._late):
+            await self.settle(key, None, 0.0)
 
     def _try_hold(self, key: int, amount: float) -> int | None:
         """The number of a new hold; None if none is needed, 0 if other holds stand in the way."""
@@ -119,12 +128,12 @@ class Purses:
             made = connection.execute(sa.insert(HOLDS).values(**values).returning(HOLDS.c.id))
             return int(made.scalar_one())
 
-    def _settle(self, key: int, held: int | None, cost: float) -> float | None:
+    def _settle(self, key: int, owed: _Late) -> float | None:
         with self._database.writing() as connection:
-            spend = sa.update(KEYS).where(KEYS.c.id == key).values(spent=KEYS.c.spent + cost)
+            spend = sa.update(KEYS).where(KEYS.c.id == key).values(spent=KEYS.c.spent + owed.cost)
             row = connection.execute(spend.returning(KEYS.c.spent, KEYS.c.budget)).one_or_none()
-            if held is not None:
-                connection.execute(sa.delete(HOLDS).where(HOLDS.c.id == held))
+            if owed.holds:
+                connection.execute(sa.delete(HOLDS).where(HOLDS.c.id.in_(owed.holds)))
         return None if row is None or row.budget is None else float(row.budget - row.spent)
 
 

@@ -26,8 +26,11 @@ _NAMES = {
     'consents': ('person',),
     'invites': ('person',),
 }
-# Where a name is part of what makes a row unlike the others.
-_UNIQUE = {'keys': ('session', 'person'), 'dataset_sources': ('digest', 'session', 'person')}
+# Where a name is part of what makes a row unlike the others, with what is kept of two that become one.
+_UNIQUE = {
+    'keys': (('session', 'person'), None),
+    'dataset_sources': (('digest', 'session', 'person'), 'flagged'),
+}
 _ROLES = {'rate': 'peer', 'observe': 'observer', 'judge': 'judge'}
 
 
@@ -41,8 +44,8 @@ def upgrade() -> None:
     for name, columns in _NAMES.items():
         for column in columns:
             _normalise(connection, sa.table(name, sa.column(column)), column)
-    for name, columns in _UNIQUE.items():
-        _normalise_unique(connection, sa.table(name, *map(sa.column, columns)), columns)
+    for name, (columns, kept) in _UNIQUE.items():
+        _normalise_unique(connection, name, columns, kept)
     _normalise_commands(connection)
 
 
@@ -62,18 +65,25 @@ def _normalise(connection: sa.Connection, table: sa.TableClause, name: str) -> N
             connection.execute(table.update().where(column == value).values({name: _normal(value)}))
 
 
-def _normalise_unique(connection: sa.Connection, table: sa.TableClause, columns: tuple[str, ...]) -> None:
-    """Of two rows that become one, the one that was in NFC stays."""
+def _normalise_unique(
+    connection: sa.Connection, name: str, columns: tuple[str, ...], kept: str | None
+) -> None:
+    """Of two rows that become one, the one that was in NFC stays, with what only the other has in ``kept``."""
+    table = sa.table(name, *map(sa.column, (*columns, *([kept] if kept else []))))
     for row in connection.execute(sa.select(*table.c)).mappings().all():
-        if row['person'] == _normal(row['person']):
+        person = _normal(row['person'])
+        if row['person'] == person:
             continue
-        this = sa.and_(*(table.c[name] == row[name] for name in columns))
-        values = dict(row) | {'person': _normal(row['person'])}
-        other = sa.and_(*(table.c[name] == values[name] for name in columns))
+        this = sa.and_(*(table.c[column] == row[column] for column in columns))
+        values = dict(row) | {'person': person}
+        other = sa.and_(*(table.c[column] == values[column] for column in columns))
         if connection.execute(sa.select(sa.literal(1)).where(other).select_from(table)).first():
             connection.execute(table.delete().where(this))
+            if kept and row[kept] is not None:
+                without = sa.and_(other, table.c[kept].is_(None))
+                connection.execute(table.update().where(without).values({kept: row[kept]}))
         else:
-            connection.execute(table.update().where(this).values(person=values['person']))
+            connection.execute(table.update().where(this).values(person=person))
 
 
 def _normalise_commands(connection: sa.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from sandbox.errors import ContextOverflow
@@ -19,11 +20,13 @@ def trim(
     Earlier exchanges go first, oldest first; then the longest message loses its middle (the beginning
     holds the question, the end what is asked). Raises ``ContextOverflow`` if that is not enough.
     """
-    kept = list(messages)
-    before = now = count(kept)
-    while now > limit and (old := _oldest_exchange(kept)) is not None:
-        del kept[old[0] : old[1]]
-        now = count(kept)
+    before = count(messages)
+    exchanges = _exchanges(messages) if before > limit else []
+    few = bisect_left(  # by halves: a talk of thousands is not counted thousands of times
+        range(len(exchanges)), True, key=lambda few: count(_without(messages, exchanges[:few])) <= limit
+    )
+    kept = _without(messages, exchanges[:few])
+    now = count(kept)
     while now > limit:
         longest = max(range(len(kept)), key=lambda i: len(kept[i].content))
         content = kept[longest].content
@@ -39,15 +42,29 @@ def trim(
     return tuple(kept), before - now
 
 
-def _oldest_exchange(messages: Sequence[ChatMessage]) -> tuple[int, int] | None:
-    """Where the first (user, assistant) pair lies, if there is one before the last message.
+def _exchanges(messages: Sequence[ChatMessage]) -> list[list[int]]:
+    """The places of each (user, assistant) pair before the last message, in the order in which they go.
 
-    Calls of tools go with their results and what was said of them: half of that is refused by providers.
+    What stood around a pair that is gone may be the next. Calls of tools go with their results and what was
+    said of them: half of that is refused by providers.
     """
-    for index in range(len(messages) - 2):
-        if messages[index].role == "user" and messages[index + 1].role == "assistant":
-            end = index + 2
+    found: list[list[int]] = []
+    before: list[int] = []
+    place = 0
+    while place < len(messages) - 1:
+        end = place + 1
+        if messages[place].role == "assistant" and before and messages[before[-1]].role == "user":
             while end < len(messages) and messages[end - 1].wire and messages[end].role != "system":
                 end += 1
-            return (index, end) if end < len(messages) else None
-    return None
+            if end == len(messages):
+                break
+            found.append([before.pop(), *range(place, end)])
+        else:
+            before.append(place)
+        place = end
+    return found
+
+
+def _without(messages: Sequence[ChatMessage], exchanges: Sequence[Sequence[int]]) -> list[ChatMessage]:
+    gone = {place for exchange in exchanges for place in exchange}
+    return [message for place, message in enumerate(messages) if place not in gone]

@@ -79,3 +79,9 @@ class Guide:
         """Go on behind a token; whether the reply is whole with it."""
         self._matcher.consume_token(token)
         return self._matcher.is_stopped()
+
+    def check(self) -> None:
+        """Raise ``ModelRefused`` if the form was too much, and the reply has ended in the middle of it."""
+        if self._matcher.is_error():
+            why = self._matcher.get_error().splitlines()[0][:200]
+            raise ModelRefused(f"The reply can't be held to the schema to its end: {why}. Make it simpler.")

@@ -347,6 +347,8 @@ class LocalWorker:
     def _done(self, job: Job, request: Request, row: Any, trimmed: int) -> None:
         usage = self._usage(job, row, trimmed)
         try:
+            if row.guide is not None:
+                row.guide.check()
             if row.probabilities is None or request.scale is None:
                 job.resolve(Reply(spoken(row.said, request.purpose), None, usage))
                 return

@@ -41,17 +41,9 @@ class Once:
             raise ApiError(f"An Idempotency-Key has 1 to {_LONGEST} characters.", param=HEADER)
         self._tidy()
         place, digest = (who, path, key), hashlib.sha256(body).digest()
-        known = self._works.get(place)
-        if known is None:
-            return lambda emit: self._first(place, digest, speak, emit)
-        if known.body != digest:
-            raise ApiError(
-                "This Idempotency-Key came with another body before. Send a new one.",
-                status=422,
-                param=HEADER,
-                code="idempotency_key_reused",
-            )
-        return lambda emit: _again(known.task, emit)
+        if known := self._known(place, digest):
+            return lambda emit: _again(known.task, emit)
+        return lambda emit: self._first(place, digest, speak, emit)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -62,7 +54,7 @@ class Once:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _first(self, place: tuple[str, str, str], digest: bytes, speak: Speak, emit: Emit) -> Spoken:
-        if known := self._works.get(place):  # somebody was quicker by a moment
+        if known := self._known(place, digest):  # somebody was quicker by a moment
             return await _again(known.task, emit)
 
         async def work() -> Spoken:
@@ -72,6 +64,17 @@ class Once:
         self._works[place] = _Work(digest, task, time.monotonic() + KEPT_S)
         task.add_done_callback(lambda done: self._settle(place, done))
         return await asyncio.shield(task)
+
+    def _known(self, place: tuple[str, str, str], digest: bytes) -> _Work | None:
+        known = self._works.get(place)
+        if known is not None and known.body != digest:
+            raise ApiError(
+                "This Idempotency-Key came with another body before. Send a new one.",
+                status=422,
+                param=HEADER,
+                code="idempotency_key_reused",
+            )
+        return known
 
     def _settle(self, place: tuple[str, str, str], task: asyncio.Task[Spoken]) -> None:
         """Forget what failed: it may be tried anew."""

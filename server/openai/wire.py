@@ -26,7 +26,7 @@ _ROLES: dict[str, Role] = {
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 SEPARATOR = "\n\n--- revised ---\n\n"
 """Between draft and revision in a stream's text."""
-_SEPARATOR = re.compile(r"\n\s*--- revised ---[^\S\n]*(?:\n|\Z)")
+_SEPARATOR = re.compile(r"\n[^\S\n]*--- revised ---[^\S\n]*(?:\n|\Z)")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Tokens = Annotated[int, Field(ge=1)]
 Content = str | list[str | dict[str, Any]] | None
@@ -276,7 +276,7 @@ def answer_in(text: str) -> str:
     """What stands after the last separator in a society's text: the revision without its draft."""
     before, *parts = _SEPARATOR.split(text)
     said = [part for part in parts if not is_blank(part)]
-    return said[-1].lstrip("\n") if said else before
+    return said[-1].lstrip("\n") if said else before.rstrip("\n") if parts else text
 
 
 def text_of(content: Content, where: str) -> str:

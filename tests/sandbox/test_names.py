@@ -49,6 +49,13 @@ def test_names_that_are_the_same_or_differ(name: str, other: str) -> None:
     assert looks_like(name, [other]) is None
 
 
+def test_what_is_far_too_long_for_a_name_is_not_brought_into_a_form() -> None:
+    """Marks out of order take time by the square of their number, and anybody may send a name."""
+    marks = "a" + "\u0315\u0300" * 600
+    assert normal(marks) is marks
+    assert normal(marks[:999]) != marks[:999]
+
+
 @given(st.text(st.characters(categories=("L", "M", "N"), max_codepoint=0x2FFF), min_size=1, max_size=12))
 def test_looking_alike_is_mutual_and_no_matter_of_the_form(name: str) -> None:
     apart = unicodedata.normalize("NFD", name)
@@ -136,8 +143,15 @@ def test_a_database_from_before_is_brought_into_one_form(store: Store) -> None:
                 ),
                 {"digest": f"d{made}", "session": key, "person": person, "made": made},
             )
+        for person, flagged in ((NFD, "withdrawn"), (NFC, None)):
+            connection.execute(
+                sa.text("INSERT INTO dataset_sources VALUES ('d', :session, :person, :flagged)"),
+                {"session": key, "person": person, "flagged": flagged},
+            )
     store.database.migrate()
     with store.database.reading() as connection:
+        sources = connection.execute(sa.text("SELECT person, flagged FROM dataset_sources")).all()
+        assert [tuple(row) for row in sources] == [(NFC, "withdrawn")], "a mark is not lost"
         named = connection.execute(sa.text("SELECT person, digest FROM keys ORDER BY created")).all()
         assert [tuple(row) for row in named] == [(NFC, "d2"), ("Zo\u00eb", "d3")]
         roles = {row.step: row.role for row in connection.execute(sa.text("SELECT step, role FROM ratings"))}

@@ -36,6 +36,13 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
 
 
 @posix
+def test_a_name_may_be_as_long_as_the_system_takes(tmp_path: Path) -> None:
+    target = tmp_path / ("\U0001f600" * 62 + ".json")  # 253 bytes
+    write_text(target, "whole")
+    assert target.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_a_link_still_points_where_it_did(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     real, link = tmp_path / "elsewhere" / "real.txt", tmp_path / "link.txt"

@@ -167,6 +167,27 @@ def test_the_oldest_exchanges_go_first() -> None:
     assert kept == (messages[0], messages[5])
 
 
+def test_a_talk_of_thousands_is_counted_a_few_times() -> None:
+    messages = dialogue(40, *[4] * 5001)
+    counted: list[int] = []
+
+    def counting(some: Sequence[ChatMessage]) -> int:
+        counted.append(len(some))
+        return count(some)
+
+    kept, gone = trim(messages, count(messages) - count(messages[1:5001]), counting)
+    assert kept == (messages[0], *messages[5001:])
+    assert gone == count(messages) - count(kept)
+    assert len(counted) < 20
+
+
+def test_what_stood_around_an_exchange_may_be_the_next() -> None:
+    roles = ("user", "user", "assistant", "user", "assistant", "assistant", "user")
+    messages = [ChatMessage(role, str(place)) for place, role in enumerate(roles)]  # type: ignore[arg-type]
+    left = [[message.content for message in trim(messages, limit, len)[0]] for limit in (5, 3, 1)]
+    assert left == [["0", "3", "4", "5", "6"], ["0", "5", "6"], ["6"]]
+
+
 def test_the_longest_message_loses_its_middle() -> None:
     question = "".join(f"<{n}>" for n in range(1000))
     messages = [ChatMessage("system", "Be brief."), ChatMessage("user", question)]

@@ -93,6 +93,24 @@ def test_half_a_character_becomes_one_that_can_be_kept(client: httpx.Client) -> 
     assert "\U0001f600" in client.get(f"{here}/events").text
 
 
+@pytest.mark.parametrize("inmost", ["1", '"half \\ud83d"'])
+@pytest.mark.parametrize("deep", [101, 600, 900])
+def test_what_is_nested_too_deeply_is_refused(
+    client: httpx.Client, deep: int, inmost: str, logged: Any
+) -> None:
+    nested = '{"a":[' * (deep // 2) + inmost + "]}" * (deep // 2)
+    for path, body in (
+        ("/api/v1/sessions", f'{{"society": {nested}}}'),
+        ("/api/v1/invites/join", f'{{"ticket": {nested}}}'),
+        ("/v1/chat/completions", f'{{"model": "x", "messages": [], "tools": [{nested}]}}'),
+        ("/v1/responses", f'{{"model": "x", "input": [{nested}]}}'),
+    ):
+        refused = client.post(path, content=body, headers=JSON)
+        assert refused.status_code == 422, (path, refused.text)
+        assert "100 levels" in refused.json()["error"]["message"]
+    assert logged() == []
+
+
 @pytest.mark.parametrize("unseen", ["\u202e", "\u200b", "\ufeff", "\x1b[2J"])
 def test_a_sessions_name_shows_all_of_itself(client: httpx.Client, unseen: str) -> None:
     session = create(client, seats="2x2")

@@ -11,6 +11,9 @@ import pytest
 from fake_provider import FakeProvider, fail, say
 from openai_serving import HELLO, Served, ask, chunks, error_of, served, society, text_of
 
+from server.openai.errors import ApiError
+from server.openai.once import Once
+from server.openai.speaking import Choice, Emit, Speak, Spoken, ignore
 from server.openai.wire import SEPARATOR, MessageIn, answer_in, conversation
 
 LOOK_UP: dict[str, Any] = {
@@ -102,6 +105,9 @@ def test_a_rejected_draft_is_not_told_again() -> None:
     assert [message.content for message in read] == ["Why?", "A good answer.", f"Quoted:{SEPARATOR}mine"]
     assert answer_in("one\n\n--- revised ---\n\ntwo\n--- revised ---\nthree") == "three"
     assert answer_in(f"Only a draft.{SEPARATOR}") == "Only a draft."
+    assert answer_in("one\n \n\t--- revised --- \ntwo") == "two"
+    blank = "\n" * 300_000
+    assert answer_in(blank) == blank, "and takes no time by its square, which were minutes"
     assert answer_in("--- revised --- is a line of ours") == "--- revised --- is a line of ours"
 
 
@@ -223,3 +229,20 @@ def test_what_is_sent_again_is_not_paid_for_again(tmp_path: Path, provider: Fake
         assert said(plain.post("/chat/completions", json=body, headers=failing)) == "Now."
         too_long = plain.post("/chat/completions", json=body, headers={"Idempotency-Key": "x" * 300})
         assert too_long.status_code == 400
+
+
+async def test_of_two_bodies_under_one_key_at_the_same_time_one_is_refused() -> None:
+    once = Once()
+
+    def answering(text: str) -> Speak:
+        async def speak(_: Emit) -> Spoken:
+            return Spoken((Choice(text),), 1, 1, {})
+
+        return once.speak("me", "/v1", "key", text.encode(), speak)
+
+    first, second, again = answering("one"), answering("two"), answering("one")
+    assert (await first(ignore)).choices[0].text == "one"
+    with pytest.raises(ApiError, match="another body"):
+        await second(ignore)
+    assert (await again(ignore)).choices[0].text == "one"
+    await once.close()

@@ -285,6 +285,26 @@ def test_a_schema_that_cannot_be_held_to_is_told_so(client: httpx.Client, schema
     assert "schema" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^(.{1,500}){1,500}$"},
+        {
+            "$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "required": ["n"]}},
+            "$ref": "#/$defs/n",
+        },
+        {"allOf": [{"type": "string", "pattern": "^.*a.{15}$"}, {"type": "string", "pattern": "^.*b.{14}$"}]},
+    ],
+)
+def test_a_reply_that_breaks_off_in_its_form_is_none(client: httpx.Client, schema: dict[str, Any]) -> None:
+    """Half a form is not told as if it were whole: what leads it has given up."""
+    wanted = {"type": "json_schema", "json_schema": {"name": "v", "schema": schema}}
+    failed = chatted(client, response_format=wanted, max_tokens=60)
+    assert failed.status_code == 502, failed.text
+    assert "Make it simpler" in failed.json()["error"]["message"]
+    assert chatted(client, max_tokens=5).status_code == 200
+
+
 def test_without_the_library_the_seat_is_named(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guides, "can_guide", lambda: False)
     refused = chatted(client, response_format={"type": "json_object"})

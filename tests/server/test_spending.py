@@ -222,5 +222,23 @@ async def test_what_cannot_be_booked_is_booked_later(keys: Keys, monkeypatch: py
     assert spent(keys, key) == pytest.approx(0.25)
 
 
+async def test_a_hold_is_given_back_once_the_database_is_there_again(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next hold, even where no other call of the key is under way: nobody else would."""
+    key = made(keys, "ask", budget=1.0)
+    purses = Purses(keys.database)
+    held = [await purses.hold(key.id, amount) for amount in (0.5, 0.4)]
+    with monkeypatch.context() as away:
+
+        def fails(*_: object) -> None:
+            raise StoreError("away")
+
+        away.setattr(purses, "_settle", fails)
+        assert [await purses.settle(key.id, one, 0.1) for one in held] == [None, None]
+    assert await asyncio.wait_for(purses.hold(key.id, 0.8), 20)
+    assert spent(keys, key) == pytest.approx(0.2)
+
+
 def test_small_amounts_are_told() -> None:
     assert [dollars(amount) for amount in (0, 0.5, 12, 0.00042)] == ["$0.00", "$0.50", "$12.00", "$0.00042"]

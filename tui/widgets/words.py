@@ -50,8 +50,7 @@ class Line(Input):
     def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default()
         event.stop()
-        text = " ".join(event.text.split("\n")) if "\n" in event.text else event.text
-        text = text.replace("\r", "").rstrip()
+        text = " ".join(event.text.splitlines()).rstrip()  # many terminals send lines parted by returns
         if _fits(self, len(self.value) - len(self.selected_text), text):
             self.replace(text, *sorted(self.selection))
 
