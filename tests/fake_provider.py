@@ -143,7 +143,7 @@ class FakeProvider:
 
     def __enter__(self) -> FakeProvider:
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

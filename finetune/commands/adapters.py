@@ -36,7 +36,7 @@ from sandbox.text import printable
 
 _with_dtype = click.option(
     "--dtype",
-    type=click.Choice(get_args(Dtype)),
+    type=click.Choice(get_args(Dtype), case_sensitive=False),
     help="Of the whole model (default: float32; 16 bits are half the size, and round what was learnt).",
 )
 

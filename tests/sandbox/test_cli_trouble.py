@@ -69,7 +69,7 @@ def test_ctrl_c_stops_cleanly_and_resume_completes(tmp_path: Path, kind: signal.
     assert process.stdout is not None
     seen = next(line for line in process.stdout if "✓" in line)  # it is at work, and there is more to do
     process.send_signal(kind)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=90)
     assert seen
     assert process.returncode == 130, err
     assert "sandbox resume scripted-" in out
@@ -110,7 +110,7 @@ def test_ctrl_c_ends_a_talk_at_once(tmp_path: Path) -> None:
     while b"you> " not in seen:
         seen += os.read(ours, 1000)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    assert process.wait(timeout=90) == 130
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_it_follows_a_session_until_it_is_told_to_stop(sandbox: Run, tmp_path: P
             if len(next_["homogeneity"]["series"]) == 2:
                 break
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(90) == 130
     finally:
         process.kill()
         process.wait()

@@ -126,9 +126,9 @@ def test_what_no_database_stores_is_replaced(tmp_path: Path) -> None:
     )
     assert texts(file(tmp_path, "q.txt", "Why\0?")) == ["Why\ufffd?"]
     assert texts(file(tmp_path, "q.csv", "question\nWhy\0?\n")) == ["Why\ufffd?"]
-    memory = '{"question": "\\u0000", "response": "\\ud83d\\ude00 \\ud83d", "label": "good"}'
+    memory = '{"question": "Why\\u0000?", "response": "\\ud83d\\ude00 \\ud83d", "label": "good"}'
     assert read_memories(file(tmp_path, "m.jsonl", memory)) == (
-        PriorMemory(question="\ufffd", response="😀 \ufffd", label="good"),
+        PriorMemory(question="Why\ufffd?", response="😀 \ufffd", label="good"),
     )
 
 

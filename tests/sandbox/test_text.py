@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sandbox.conversation import is_person_name
+from sandbox.names import is_person_name
 from sandbox.redaction import Redactor
 from sandbox.text import is_blank, is_plain_name, kept, one_line, printable, storable
 

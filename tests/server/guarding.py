@@ -55,7 +55,7 @@ def guard(folder: Path, **server: Any) -> Iterator[Guarded]:
         store.close()
 
 
-async def closed_with(connection: Any, seconds: float = 10) -> int:
+async def closed_with(connection: Any, seconds: float = 60) -> int:
     """The code that the server closes a connection with."""
     async with asyncio.timeout(seconds):
         try:

@@ -72,7 +72,7 @@ def create(client: httpx.Client, **body: Any) -> str:
     return str(response.json()["session"])
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """What ``condition`` returns, once that is true."""
     for _ in range(int(seconds / 0.02)):
         if found := condition():
@@ -109,7 +109,7 @@ class Server:
             stderr=subprocess.STDOUT,
         )
         self.base = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(base_url=self.base, timeout=30)
+        self.client = httpx.Client(base_url=self.base, timeout=60)
 
     def said(self) -> str:
         """What it has written so far."""
@@ -125,7 +125,7 @@ class Server:
     def end(self, number: int) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(90)
         self.client.close()
         self.log.close()
 
@@ -149,7 +149,7 @@ class Live:
         self.frames.append(frame)
         return frame
 
-    async def next(self, kind: str | None = None, seconds: float = 20) -> dict[str, Any]:
+    async def next(self, kind: str | None = None, seconds: float = 60) -> dict[str, Any]:
         """The next frame (of a kind)."""
         async with asyncio.timeout(seconds):
             while True:
@@ -157,7 +157,7 @@ class Live:
                 if kind is None or frame["type"] == kind:
                     return frame
 
-    async def event(self, kind: str, seconds: float = 20) -> dict[str, Any]:
+    async def event(self, kind: str, seconds: float = 60) -> dict[str, Any]:
         """The next event of a type."""
         while True:
             frame = await self.next("event", seconds)

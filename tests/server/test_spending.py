@@ -175,7 +175,7 @@ async def test_a_hold_that_nobody_waits_for_any_more_is_given_back(
     def slowly(number: int, amount: float) -> int | None:
         made = hold(number, amount)
         held.set()
-        gone.wait(20)
+        gone.wait(60)
         return made
 
     monkeypatch.setattr(purses, "_try_hold", slowly)

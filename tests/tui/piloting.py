@@ -38,7 +38,7 @@ async def finished(client: httpx.Client, session: str) -> None:
     await asyncio.to_thread(wait_for, lambda: status(client, session) == "finished")
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """What ``condition`` returns, once that is true."""
     async with asyncio.timeout(seconds):
         while not (found := condition()):
@@ -55,7 +55,7 @@ def screen(pilot: Pilot[None]) -> str:
     return "\n".join(lines[:height])
 
 
-async def shows(pilot: Pilot[None], words: str, seconds: float = 20) -> str:
+async def shows(pilot: Pilot[None], words: str, seconds: float = 60) -> str:
     """The screen, once it shows some words."""
     async with asyncio.timeout(seconds):
         while words not in (shown := screen(pilot)):
