@@ -37,13 +37,16 @@ from sandbox.settings import Settings  # noqa: E402
 
 @pytest.fixture(scope="module", autouse=True)
 def leave_nothing_of_cancelled_calls() -> Iterator[None]:
-    """LiteLLM drops a coroutine where a call is cancelled early: it goes here, not in another file's test.
+    """What libraries drop where a call is cancelled early goes here, not in another file's test.
 
-    Collected within generated code (a named tuple's), such a one raises instead of warning.
+    LiteLLM drops a coroutine: collected within generated code (a named tuple's), it raises instead of warning.
+    The HTTP and websocket clients drop a connection that was being made.
     """
     yield
     if "litellm" in sys.modules:
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest.fixture(scope="session")
