@@ -39,7 +39,7 @@ from sandbox.settings import Settings  # noqa: E402
 def leave_nothing_of_cancelled_calls() -> Iterator[None]:
     """What libraries drop where a call is cancelled early goes here, not in another file's test.
 
-    LiteLLM drops a coroutine: collected within generated code (a named tuple's), it raises instead of warning.
+    LiteLLM drops a coroutine: collected within generated code (a named tuple's), it raises instead.
     The HTTP and websocket clients drop a connection that was being made.
     """
     yield
