@@ -287,7 +287,7 @@ def told(
             found = FORMATS[form].read(row, pairing)
         except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             if strict:
-                raise UserError(f"Row {place} {_wrong(form, error)}.") from error
+                raise UserError(f"Row {place} {_wrong(form, error).rstrip('.?')}.") from error
             notes[f"rows that can't be read: {_kind(error)}"] += 1
             continue
         more = row.keys() - known if known else set()
@@ -308,7 +308,7 @@ def _named(columns: set[str], most: int = 12) -> str:
 
 def _wrong(form: str, error: Exception) -> str:
     if isinstance(error, KeyError):
-        return f"is no {form}: {error} is missing. Is it another format?"
+        return f"is no {form}: {error} is missing; is it another format?"
     if isinstance(error, ValidationError):
         return f"is no {form}: {_kind(error)}"
     return f"can't be read as {form}: {_kind(error)}"
@@ -321,4 +321,6 @@ def _kind(error: Exception) -> str:
         return f"{where}: ".removeprefix(": ") + first["msg"].removeprefix("Value error, ")
     if isinstance(error, UnicodeEncodeError):
         return "half a character (a lone surrogate)"
+    if isinstance(error, (TypeError, AttributeError)):
+        return "a value is of another type than in this format"
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -122,8 +122,12 @@ def take_in(
     """
     require_name(name)
     dropped: Counter[str] = Counter()
+
+    def leave_out(why: str) -> None:
+        dropped[f"rows that can't be read: {why}"] += 1
+
     with Intake(datasets_dir(settings)) as intake:
-        intake.take(form, read_rows(file), pairing, dropped, strict=strict)
+        intake.take(form, read_rows(file, None if strict else leave_out), pairing, dropped, strict=strict)
         if not intake.sketches:
             if dropped:  # not one row could be read: the first says why
                 formats.read(form, read_rows(file), pairing)

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,8 +18,11 @@ _AT_ONCE = 64
 """Rows of Parquet that are read together."""
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file: JSON lines or a list, or gzipped; or Parquet. Raises ``UserError``."""
+def read_rows(path: Path, on_bad: Callable[[str], None] | None = None) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file: JSON lines or a list, or gzipped; or Parquet. Raises ``UserError``.
+
+    With ``on_bad``, lines and values that are no objects are left out and told to it, if another came before.
+    """
     if path.suffix == ".parquet" or path.is_dir():
         yield from _parquet_rows(path)
         return
@@ -28,7 +31,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             is_zipped = raw.read(2) == b"\x1f\x8b"
         opened = gzip.open if is_zipped else open
         with opened(path, "rb") as data, io.TextIOWrapper(data, "utf-8-sig", newline="\n") as text:
-            yield from _rows(path, text)
+            yield from _rows(path, text, on_bad)
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise UserError(f"{path} can't be read: {first_line(error)}.") from error
 
@@ -38,26 +41,39 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _rows(path: Path, text: TextIO) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, text: TextIO, on_bad: Callable[[str], None] | None) -> Iterator[dict[str, Any]]:
     begin, first = text.read(1), 1
     while begin.isspace():
         first += begin == "\n"
         begin = text.read(1)
-    values = _listed(path, text) if begin == "[" else _lines(path, begin, text, first)
+    values = _listed(path, text) if begin == "[" else _lines(path, begin, text, first, on_bad)
+    has_some = False
     for place, value in values:
-        if not isinstance(value, dict):
+        if isinstance(value, dict):
+            has_some = True
+            yield value
+        elif on_bad is not None and has_some:
+            on_bad("no JSON object")
+        else:
             raise UserError(f"Line {place} of {path} is no JSON object.")
-        yield value
 
 
-def _lines(path: Path, begin: str, text: TextIO, first: int) -> Iterator[tuple[int, Any]]:
+def _lines(
+    path: Path, begin: str, text: TextIO, first: int, on_bad: Callable[[str], None] | None
+) -> Iterator[tuple[int, Any]]:
+    has_some = False
     for place, line in enumerate(itertools.chain([begin + text.readline()], text), first):
         if not line.strip():
             continue
         try:
-            yield place, json.loads(line)
+            value = json.loads(line)
         except (ValueError, RecursionError) as error:
+            if on_bad is not None and has_some:
+                on_bad("no JSON")
+                continue
             raise UserError(f"Line {place} of {path} is no JSON: {first_line(error)}.") from error
+        has_some = True
+        yield place, value
 
 
 def _listed(path: Path, text: TextIO) -> Iterator[tuple[int, Any]]:

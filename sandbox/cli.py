@@ -6,6 +6,7 @@ in a module that imports nothing else, so that ``--help`` loads no command.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -91,8 +92,19 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo(f"Error: {_safe(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # who read us has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        _say_no_more()
+        click.echo(f"Error: The output can't be written: {error.strerror}.", err=True)
+        sys.exit(2)
+
+
+def _say_no_more() -> None:
+    """What is left to be written to standard output goes nowhere, and without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _safe(text: str) -> str:

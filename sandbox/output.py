@@ -20,12 +20,16 @@ from sandbox.errors import UserError
 
 @contextmanager
 def writing(target: Path, mode: Literal["text", "bytes"] = "text") -> Iterator[IO[Any]]:
-    """A file object whose contents become those of ``target``.
+    """A file object whose contents become those of ``target``; ``-`` is standard output.
 
     Raises ``UserError`` if ``target`` is a folder or can't be written; it then is as it was before.
     """
     try:
         found = _stat(target)
+        if str(target) == "-":
+            yield sys.stdout if mode == "text" else sys.stdout.buffer
+            sys.stdout.flush()
+            return
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise UserError(f"'{target}' is a folder. Name a file in it.")
         if found is not None and _is_standard_output(found):
@@ -37,6 +41,8 @@ def writing(target: Path, mode: Literal["text", "bytes"] = "text") -> Iterator[I
         else:
             with _replacing(target.resolve(), found, mode) as file:
                 yield file
+    except BrokenPipeError:  # who reads it has had enough
+        raise
     except OSError as error:
         raise UserError(f"'{target}' can't be written: {error.strerror or error}.") from error
 

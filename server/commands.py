@@ -214,8 +214,8 @@ class Commands:
         more = rounds is not None and rounds > progress.rounds_done
         if not self._run.is_running and progress.status == "finished" and not more and not progress.open:
             raise SessionError(
-                f"All {progress.rounds_done} rounds are done. Give it more, with rounds = "
-                f"{progress.rounds_done + 1} or above, or fork it."
+                f"All {progress.rounds_done} rounds are done. Start it with more (rounds: "
+                f"{progress.rounds_done + 1} or above), or fork it."
             )
         if budget is not None and self._run.engine.ledger is not None:
             self._run.engine.ledger.cap = spendable(progress, budget, self._parts.server.budget)

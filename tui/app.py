@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
@@ -110,6 +112,16 @@ class SandboxApp(App[None]):
         self._settings = settings
         self._session, self._replays = session, replay
         self.api = Api(settings.url, settings.key, settings.person)
+        self._notices: dict[str, float] = {}
+
+    def notify(self, message: str, *, timeout: float | None = None, **options: Any) -> None:
+        """Show a notice, once at a time: the same again would only cover the screen."""
+        now, seconds = time.monotonic(), timeout or self.NOTIFICATION_TIMEOUT
+        if self._notices.get(message, 0.0) > now:
+            return
+        self._notices = {told: until for told, until in self._notices.items() if until > now}
+        self._notices[message] = now + seconds
+        super().notify(message, timeout=seconds, **options)
 
     def on_mount(self) -> None:
         """Show the sessions, and on top the one that was asked for."""

@@ -9,9 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
+from finetune.datasets import Dataset
 from finetune.groups import KINDS
 from finetune.making import Selection
-from sandbox.commands.console import POSITIVE, SEED
+from sandbox.commands.console import POSITIVE, SEED, opened
+from sandbox.settings import Settings
+from sandbox.store import lineage
+from sandbox.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -118,3 +122,11 @@ def with_raters(command: F) -> F:
     ):
         chosen = option(chosen)
     return chosen  # type: ignore[no-any-return]
+
+
+def warn_if_flagged(found: Dataset, settings: Settings) -> None:
+    """Say it where a dataset should not be used any more."""
+    with opened(settings) as store:
+        record = lineage.dataset(store.database, found.card.name)
+    if record is not None and record.flagged:
+        click.echo(printable(f"Warning: {found.card.name} is flagged: {record.flagged}."), err=True)

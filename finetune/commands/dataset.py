@@ -15,10 +15,10 @@ from rich.text import Text
 
 from finetune import datasets, making, publishing, reference
 from finetune.commands import choosing
-from finetune.commands.choosing import with_raters, with_selection
+from finetune.commands.choosing import warn_if_flagged, with_raters, with_selection
 from finetune.commands.telling import print_card, print_forward, print_group, print_services
 from finetune.comparisons import Choice
-from finetune.datasets import Card, Dataset
+from finetune.datasets import Card
 from finetune.formats import FORMATS
 from finetune.groups import Group
 from finetune.making import Selection
@@ -299,7 +299,7 @@ def export(
 ) -> None:
     """A dataset in another program's format."""
     found = making.find(settings, name)
-    _warn(found, settings)
+    warn_if_flagged(found, settings)
     if form == publishing.PARQUET:
         if out is None:
             raise click.UsageError("Parquet is a folder: name it with --out.")
@@ -325,7 +325,7 @@ def export(
 def push(name: str, repository: str, public: bool, settings: Settings) -> None:
     """Upload a dataset to the Hugging Face hub as REPOSITORY (OWNER/NAME), under pseudonyms."""
     found = making.find(settings, name)
-    _warn(found, settings)
+    warn_if_flagged(found, settings)
     with tempfile.TemporaryDirectory() as workshop:
         address = publishing.push(found, repository, Path(workshop), private=not public)
     click.echo(printable(address))
@@ -341,14 +341,6 @@ def delete(name: str, yes: bool, settings: Settings) -> None:
         sure(f"Delete the dataset {name} for good?", yes=yes)
         making.delete(store, settings, name)
     click.echo(f"{name} is deleted.")
-
-
-def _warn(found: Dataset, settings: Settings) -> None:
-    """Say it where a dataset should not be used any more."""
-    with opened(settings) as store:
-        record = lineage.dataset(store.database, found.card.name)
-    if record is not None and record.flagged:
-        click.echo(printable(f"Warning: {found.card.name} is flagged: {record.flagged}."), err=True)
 
 
 def _told(card: Card, settings: Settings, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from finetune import making
+from finetune.commands.choosing import warn_if_flagged
 from finetune.commands.progress import shown
 from finetune.commands.training_options import with_training
 from finetune.datasets import require_name
@@ -63,6 +64,7 @@ def train(
     train ….
     """
     found = making.find(settings, dataset)
+    warn_if_flagged(found, settings)
     name = require_name(name or f"{found.card.name}-{training.method}"[:100], "adapter")
     from sandbox.models.weights import require_local
 

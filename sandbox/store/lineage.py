@@ -177,13 +177,18 @@ def forget_adapter(database: Database, name: str) -> None:
         connection.execute(sa.delete(ADAPTERS).where(ADAPTERS.c.name == name))
 
 
-def flag(connection: Connection, session: str, person: str, why: str) -> tuple[list[str], list[str]]:
-    """Mark what was made from a person's part in a session: the names of datasets, and of adapters."""
+def flag(
+    connection: Connection, session: str, person: str, alias: str, why: str
+) -> tuple[list[str], list[str]]:
+    """Mark what was made from a person's part in a session, and put an alias in the place of their name.
+
+    Returns the names of datasets, and of adapters.
+    """
     digests = (
         connection.execute(
             sa.update(SOURCES)
             .where(SOURCES.c.session == session, SOURCES.c.person == person)
-            .values(flagged=why)
+            .values(flagged=why, person=alias)
             .returning(SOURCES.c.digest)
         )
         .scalars()

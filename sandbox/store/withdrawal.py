@@ -195,7 +195,7 @@ def _take_out(database: Database, log: Log, handle: Handle, person: str) -> With
             sa.update(SESSIONS).where(SESSIONS.c.id == handle.id).values(epoch=secrets.token_hex(4))
         )
         _forget_beside(connection, handle.id, handle.key, person, alias)
-        datasets, adapters = lineage.flag(connection, handle.key, person, why)
+        datasets, adapters = lineage.flag(connection, handle.key, person, alias, why)
         measured = evaluations.forget(connection, handle.key)
     return Withdrawn(handle.key, alias, len(changed), datasets, adapters, measured, named)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +315,9 @@ def test_a_flagged_dataset_is_exported_with_a_warning(sandbox: Run, session: str
     assert json.loads(sandbox("sessions", "forget", session, "Ann", "--yes", "--json")[1])["datasets"] == [
         "one"
     ]
+    with closing(sqlite3.connect(tmp_path / "data" / "sandbox.db")) as database:
+        named = {row[0] for row in database.execute("SELECT person FROM dataset_sources")}
+    assert "Ann" not in named
     code, _, err = sandbox("dataset", "export", "one")
     assert (code, "flagged" in err) == (0, True)
     made(sandbox, "dataset", "build", session, "--name", "two")

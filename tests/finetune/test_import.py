@@ -131,3 +131,18 @@ def test_one_row_is_shown_without_the_others_being_read(sandbox: Run, tmp_path: 
         code, _, err = sandbox("dataset", "show", "six", "--row", number)
         assert (code, words in " ".join(err.split())) == (2, True)
     assert sandbox("dataset", "show", "six")[0] == 2  # which looks at all of them
+
+
+def test_a_line_that_is_no_object_is_left_out_and_counted(sandbox: Run, tmp_path: Path) -> None:
+    good = '{"prompt": "Why?", "chosen": "So.", "rejected": "No."}'
+    rows = [good, '{"prompt": "hal', "[1, 2]", '{"prompt": 5, "chosen": "a", "rejected": "b"}', good]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(rows), "utf-8")
+    order = ("dataset", "import", str(file), "--format", "preference")
+    code, said, err = sandbox(*order, "--name", "mine")
+    assert code == 0, err
+    said = " ".join(said.split())
+    assert "1 row that can't be read: no JSON" in said
+    assert "1 row that can't be read: no JSON object" in said
+    assert "object is not" not in said, "no words of Python"
+    assert sandbox(*order, "--name", "all", "--strict")[0] == 2

@@ -182,3 +182,33 @@ def test_a_database_that_is_no_file_is_told(sandbox: Run, tmp_path: Path, kind: 
     code, _, said = sandbox("run", "scripted", *SMALL, "--db", str(place))
     assert code == 2
     assert "is a folder" in said if kind == "folder" else "is not a file" in said
+
+
+@posix
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_standard_output_is_told_and_is_no_traceback(sandbox: Run) -> None:
+    key = session_of(sandbox)
+    program = [sys.executable, "-c", "from sandbox.cli import main; main()", "sessions", "export", key]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr
+
+
+def test_a_dash_is_standard_output(sandbox: Run, tmp_path: Path) -> None:
+    key = session_of(sandbox)
+    rows = sandbox("sessions", "export", key)[1]
+    assert sandbox("sessions", "export", key, "--out", "-")[1] == rows
+    assert not (tmp_path / "-").exists()
+
+
+@posix
+def test_who_stops_reading_is_no_failure_to_write(sandbox: Run, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: pipe.open("rb").close(), daemon=True)
+    reader.start()
+    with pytest.raises(BrokenPipeError), writing(pipe) as stream:
+        reader.join(timeout=60)
+        stream.write("x" * 1_000_000)

@@ -38,8 +38,11 @@ async def test_a_message_is_sent_once_however_often_enter_is_pressed(base: str, 
         events = client.get(f"/api/v1/sessions/{session}/events", params={"limit": 1000}).json()["items"]
         begun = [row["event"] for row in events if row["event"]["type"] == "interaction_started"]
         assert [event["question"] for event in begun] == ["Just once"]
-        await pilot.press("m", "enter")
-        assert not pilot.app.screen.query_one("#talk", TextArea).display, "Enter on nothing closes it"
+        await pilot.press("m", "enter", "enter", "x", "o")
+        talk = pilot.app.screen.query_one("#talk", TextArea)
+        assert talk.text == "xo", "Enter on nothing leaves the line open: what is typed next is no command"
+        await pilot.press("escape")
+        assert not talk.display
 
 
 @pytest.mark.parametrize("text", ["@B7 hi", "@B1,@B7 hi", "@b1 @nobody hi", "@B1", "@B1 \u200b"])

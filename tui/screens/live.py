@@ -223,7 +223,7 @@ class LiveSociety(SocietyScreen):
         if talk.read_only or self.watched is None:
             return
         if is_blank(talk.text):
-            self._close_talk(talk)
+            self.notify("Write something first. Escape closes the line.", severity="warning")
             return
         names = [seat.name for seat in self.watched.view.seats]
         said = addressed(talk.text, names)
