@@ -76,6 +76,11 @@ def is_converted(cache: Path) -> bool:
     return (_home(cache) / _DONE).is_file()
 
 
+_LIMITED = ("default", "avx2")
+"""Limited to these on a processor with AVX-512, PyTorch's flash attention for the CPU (which the switch
+named after CUDA is for, too) still takes AVX-512 in half precision, and fails."""
+
+
 def load(name: str, cache: Path, *, device: str = "auto", dtype: str = "auto") -> Loaded:
     """Load a model for generation. Remote code is never run; pickled weights are never read.
 
@@ -102,6 +107,8 @@ def load(name: str, cache: Path, *, device: str = "auto", dtype: str = "auto") -
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelUnavailable(f"The model 'local/{name}' can't be loaded: {said[0]}") from error
     model.eval().to(where)
+    if where == "cpu" and kind != torch.float32 and os.environ.get("ATEN_CPU_CAPABILITY") in _LIMITED:
+        torch.backends.cuda.enable_flash_sdp(False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
