@@ -266,7 +266,7 @@ async def test_a_finished_session_says_so(tmp_path: Path, command: do.Command) -
                 await asyncio.sleep(0.02)
         result = await send(command)
         assert result.code == "refused"
-        assert "rounds = 2" in result.message
+        assert "rounds: 2" in result.message
 
 
 async def test_a_step_that_a_process_dies_in_is_one_step(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_one_round_at_a_time(client: httpx.Client) -> None:
     assert status(client, session) == "finished"
     again = client.post(f"/api/v1/sessions/{session}/start")
     assert again.status_code == 409
-    assert "rounds = 4" in again.json()["error"]["message"]
+    assert "rounds: 4" in again.json()["error"]["message"]
     assert client.post(f"/api/v1/sessions/{session}/start", json={"rounds": 4}).status_code == 200
     wait_for(lambda: client.get(f"/api/v1/sessions/{session}/snapshot").json()["round"] == 4)
 
