@@ -10,12 +10,11 @@ What is printed is seconds a group (a query with all its candidates): forward, b
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from typing import Any
 
-from benchmarks.measure import median, peak_memory_mb, size, spread
+from benchmarks.measure import apart, median, peak_memory_mb, size, spread
 
 QUERY, REPLY, STEPS = size(90, 9), size(80, 8), size(6, 2)
 WAYS = ("published", "apart", "blocks", "frugal", "dpo")
@@ -34,7 +33,7 @@ def main() -> int:
         known: dict[tuple[str, str], dict[str, Any]] = {}
         for kind in kinds:
             for way in WAYS:
-                known[way, kind] = _apart_process(way, kind, candidates)
+                known[way, kind] = apart("benchmarks.finetune", way, kind, candidates)
                 print(_line(way, kind, known), flush=True)
         best_way = known["blocks", best]
         if best != "float32":
@@ -55,19 +54,6 @@ def _line(way: str, kind: str, known: dict[tuple[str, str], dict[str, Any]]) -> 
         memory, least = (known[way, kind]["memory"] / found["memory"] for way in ("blocks", "frugal"))
         told += f"; shared is {ratio:.2f} times as fast, at {memory:.2f} of its memory ({least:.2f} frugally)"
     return told
-
-
-def _apart_process(way: str, kind: str, candidates: int) -> dict[str, Any]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks.finetune", way, kind, str(candidates)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode:
-        raise SystemExit(ended.stderr[-2000:])
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return found
 
 
 def measure(way: str, kind: str, candidates: int) -> None:

@@ -8,15 +8,13 @@ growth of the process over what it held before the file was opened.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from benchmarks.measure import peak_memory_mb, size
+from benchmarks.measure import apart, peak_memory_mb, size
 
 LENGTHS = {"long": (size(60_000, 300), 80), "short": (size(200_000, 300), 4)}
 """How many rows, and how many times a phrase comes in each reply."""
@@ -30,7 +28,7 @@ def main() -> int:
             for way in WAYS:
                 file = Path(folder) / f"{name}.json"
                 _write(file, rows, words, is_list=way == "list")
-                found = _apart_process(way, file)
+                found = apart("benchmarks.importing", way, file)
                 megabytes = file.stat().st_size / 1e6
                 print(
                     f"{name:<5} {way:<5} {rows:,} rows, {megabytes:,.0f} MB: "
@@ -54,19 +52,6 @@ def _write(file: Path, rows: int, words: int, *, is_list: bool) -> None:
             }
             out.write(f"{'[,'[number > 0] if is_list else ''}{json.dumps(row)}\n")
         out.write("]" if is_list else "")
-
-
-def _apart_process(way: str, file: Path) -> dict[str, Any]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks.importing", way, str(file)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode:
-        raise SystemExit(ended.stderr[-2000:])
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return found
 
 
 def measure(way: str, file: Path) -> None:

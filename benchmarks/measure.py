@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 TINY = "SANDBOX_BENCHMARKS_TINY"
 
@@ -39,3 +42,13 @@ def written_bytes() -> int | None:
             return next(int(line.split()[1]) for line in file if line.startswith("wchar"))
     except OSError:
         return None
+
+
+def apart(module: str, *arguments: object) -> dict[str, Any]:
+    """What a benchmark's module prints last, as JSON, in a process of its own: its memory is no other's."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(ended.stderr[-2000:])
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
